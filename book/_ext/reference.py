@@ -1,0 +1,147 @@
+"""The API reference, made from the source text alone: no import, and so no torch.
+
+On the page `book/api` a line `% api: steerlib.core.steering` is replaced by the public functions and
+classes of that module: signatures as they stand in the source, docstrings rendered as Markdown.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+MARKER = re.compile(r"^% api: ([\w.]+)$", re.MULTILINE)
+SECTION = re.compile(
+    r"^(Args|Arguments|Parameters|Attributes|Returns|Yields|Raises|Example|Examples|Source):\s*$"
+)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def module_file(root: Path, module: str) -> Path:
+    """The file of a dotted module name, package or plain."""
+    stem = root.joinpath(*module.split("."))
+    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+
+
+def public(nodes: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
+    """Functions and classes that are named without an underscore and documented."""
+    for node in nodes:
+        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+            if ast.get_docstring(node):
+                yield node
+
+
+def signature(node: Function, bound: bool) -> str:
+    """`(model, text, *, seed=0) -> str`, without `self` for methods."""
+    arguments = ast.unparse(node.args)
+    if bound:
+        arguments = re.sub(r"^(self|cls)(, (/, )?|$)", "", arguments)
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"({arguments}){returns}"
+
+
+def fields(node: ast.ClassDef) -> str:
+    """The constructor of a dataclass, from its annotated fields; of another class, its `__init__`."""
+    for child in node.body:
+        if isinstance(child, ast.FunctionDef) and child.name == "__init__":
+            return signature(child, bound=True).split(" -> ")[0]
+    decorators = [ast.unparse(item) for item in node.decorator_list]
+    if not any("dataclass" in decorator for decorator in decorators):
+        return ""
+    annotated = [child for child in node.body if isinstance(child, ast.AnnAssign)]
+    shown = [ast.unparse(child) for child in annotated if not ast.unparse(child).startswith("_")]
+    return "(" + ", ".join(line for line in shown if "ClassVar" not in line) + ")"
+
+
+def markdown(docstring: str) -> str:
+    """A docstring as Markdown: section heads in bold, examples as code, entries as a list."""
+    lines, section, code = [], "", False
+    for line in docstring.splitlines():
+        head = SECTION.match(line)
+        is_code = line.lstrip().startswith((">>>", "...")) or (code and bool(line.strip()))
+        if is_code != code:
+            lines += ["```", ""] if code else ["", "```python"]
+            code = is_code
+        if head:
+            section = head[1]
+            lines += ["", f"**{section}**", ""]
+        elif code:
+            lines.append(line.strip())
+        else:
+            lines.append(_entry(line) if section else line)
+    return "\n".join([*lines, "```"] if code else lines)
+
+
+def _entry(line: str) -> str:
+    """`    name: text` of a section becomes a list item; its deeper lines continue it."""
+    indent = len(line) - len(line.lstrip())
+    entry = re.match(r"^ {4}(\*{0,2}\w+)(?: \(.*?\))?: (.*)$", line)
+    if entry:
+        return f"* `{entry[1]}`: {entry[2]}"
+    return "  " + line.strip() if indent > 4 else line.strip()
+
+
+def describe(node: Function | ast.ClassDef, prefix: str, kind: str = "function") -> str:
+    """One `py:` directive of MyST for a function, or for a class with its methods."""
+    name = f"{prefix}.{node.name}"
+    docs = markdown(ast.get_docstring(node) or "")
+    if isinstance(node, ast.ClassDef):
+        methods = [describe(child, name, "method") for child in public(node.body)]
+        inner = "\n\n".join([docs, *methods])
+        return f"::::::{{py:class}} {name}{fields(node)}\n\n{inner}\n\n::::::"
+    decorators = {ast.unparse(item) for item in node.decorator_list}
+    if kind == "method" and decorators & {
+        "property",
+        "cached_property",
+        "functools.cached_property",
+    }:
+        return f":::::{{py:property}} {name}\n\n{docs}\n\n:::::"
+    shown = signature(node, bound=kind == "method" and "staticmethod" not in decorators)
+    return f":::::{{py:{kind}}} {name}{shown}\n\n{docs}\n\n:::::"
+
+
+def exported(root: Path) -> dict[str, str]:
+    """Public names of the package, `steer` -> `steerlib.core.steering`, from its `__init__`."""
+    tree = ast.parse(module_file(root, "steerlib").read_text(encoding="utf-8"))
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant):
+                    names[key.value] = value.value
+    return names
+
+
+def module_page(root: Path, module: str) -> str:
+    """The section of one module."""
+    path = module_file(root, module)
+    if not path.exists():
+        logger.warning("api: no module %s at %s", module, path.relative_to(root))
+        return ""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = exported(root)
+    parts = [
+        f"## {module}",
+        f"```{{py:module}} {module}\n```",
+        markdown(ast.get_docstring(tree) or ""),
+    ]
+    for node in public(tree.body):
+        parts.append(describe(node, "steerlib" if node.name in top else module))
+    return "\n\n".join(parts)
+
+
+def fill(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Replace the markers of the API page."""
+    if docname == "book/api":
+        root = Path(app.confdir)
+        for module in MARKER.findall(source[0]):
+            app.env.note_dependency(str(module_file(root, module)))
+        source[0] = MARKER.sub(lambda found: module_page(root, found[1]), source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Fill the page when it is read."""
+    app.connect("source-read", fill)

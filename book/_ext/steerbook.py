@@ -1,0 +1,18 @@
+"""The book's own Sphinx extension: recorded numbers, the API reference, and pages that need no network.
+
+It defines no directive. `recorded.py` makes `{{ claims.<chapter>.<name> }}` available to the pages,
+`reference.py` fills the API page from the source text, `offline.py` makes the HTML self-contained.
+"""
+
+import offline
+import recorded
+import reference
+from sphinx.application import Sphinx
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the three parts."""
+    recorded.setup(app)
+    reference.setup(app)
+    offline.setup(app)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
