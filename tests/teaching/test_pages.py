@@ -1,0 +1,41 @@
+"""Numbers on the pages that follow from a formula are computed again."""
+
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "book" / "own-model.md"
+
+# From each model's config.json: blocks, key-value heads, head width.
+SHAPES = {
+    "gpt2": (12, 12, 64),
+    "Qwen/Qwen2.5-0.5B-Instruct": (24, 2, 64),
+    "meta-llama/Llama-3.2-1B-Instruct": (16, 8, 64),
+    "Qwen/Qwen2.5-1.5B-Instruct": (28, 2, 128),
+    "google/gemma-2-2b-it": (26, 4, 256),
+    "meta-llama/Llama-3.1-8B-Instruct": (32, 8, 128),
+    "google/gemma-2-9b-it": (42, 8, 256),
+}
+
+
+def table():
+    for text in PAGE.read_text(encoding="utf8").splitlines():
+        cells = [cell.strip(" `") for cell in text.strip("|").split("|")]
+        if text.startswith("|") and cells[0] in SHAPES:
+            yield cells
+
+
+ROWS = list(table())
+
+
+def test_the_memory_table_lists_each_model_once():
+    assert sorted(row[0] for row in ROWS) == sorted(SHAPES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_the_memory_table_follows_from_the_shapes(row):
+    name, billions, full, half, cache = row
+    blocks, heads, width = SHAPES[name]
+    assert float(full) == round(float(billions) * 4e9 / 2**30, 1)
+    assert float(half) == round(float(billions) * 2e9 / 2**30, 1)
+    assert int(cache) == round(2 * blocks * heads * width * 1000 * 2 / 2**20)
