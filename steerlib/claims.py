@@ -1,9 +1,9 @@
 """Claims: numbers that the book states, recorded once and compared ever after.
 
-A notebook or an experiment says `record("hooks.happy_shift", value, tol=0.05)`. Ordinarily that only
-compares with `data/results/hooks.json` and fails beyond the tolerance. With `STEERLIB_RECORD=1`, set by
-`make notebooks`, it writes the value with its interval, sample size, seed and provenance instead.
-The pages read their numbers from the same files, so text, notebook and test cannot drift apart.
+A notebook or an experiment says `record("hooks.happy_shift", value, tol=0.05)`. Ordinarily that
+only compares with `data/results/hooks.json` and fails beyond the tolerance. Under `make notebooks`,
+which sets `STEERLIB_RECORD=1`, it writes the value with interval, sample size, seed and provenance.
+The pages read their numbers from the same files: text, notebook and test cannot drift apart.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def record(
     Args:
         name: `<chapter>.<claim>`, for example `"hooks.happy_shift"`.
         value: the measured number.
-        tol: the largest difference to the recorded value, in units of the value; 0 for an exact count.
+        tol: the largest allowed difference, in units of the value; 0 for an exact count.
         interval: its 95% interval, low and high.
         n: the sample size behind it.
         seed: the seed behind it.

@@ -1,7 +1,7 @@
 """The API reference, made from the source text alone: no import, and so no torch.
 
-On the page `book/api` a line `% api: steerlib.core.steering` is replaced by the public functions and
-classes of that module: signatures as they stand in the source, docstrings rendered as Markdown.
+On the page `book/api` a line `% api: steerlib.core.steering` is replaced by the public functions
+and classes of that module: signatures as in the source, docstrings rendered as Markdown.
 """
 
 import ast
@@ -14,9 +14,8 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 MARKER = re.compile(r"^% api: ([\w.]+)$", re.MULTILINE)
-SECTION = re.compile(
-    r"^(Args|Arguments|Parameters|Attributes|Returns|Yields|Raises|Example|Examples|Source):\s*$"
-)
+SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Examples?|Source):\s*$")
+PROPERTY = {"property", "cached_property", "functools.cached_property"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -29,9 +28,9 @@ def module_file(root: Path, module: str) -> Path:
 def public(nodes: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
     """Functions and classes that are named without an underscore and documented."""
     for node in nodes:
-        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
-            if ast.get_docstring(node):
-                yield node
+        named = isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_")
+        if named and ast.get_docstring(node):
+            yield node
 
 
 def signature(node: Function, bound: bool) -> str:
@@ -44,7 +43,7 @@ def signature(node: Function, bound: bool) -> str:
 
 
 def fields(node: ast.ClassDef) -> str:
-    """The constructor of a dataclass, from its annotated fields; of another class, its `__init__`."""
+    """The constructor: of a dataclass its annotated fields, of another class its `__init__`."""
     for child in node.body:
         if isinstance(child, ast.FunctionDef) and child.name == "__init__":
             return signature(child, bound=True).split(" -> ")[0]
@@ -93,11 +92,7 @@ def describe(node: Function | ast.ClassDef, prefix: str, kind: str = "function")
         inner = "\n\n".join([docs, *methods])
         return f"::::::{{py:class}} {name}{fields(node)}\n\n{inner}\n\n::::::"
     decorators = {ast.unparse(item) for item in node.decorator_list}
-    if kind == "method" and decorators & {
-        "property",
-        "cached_property",
-        "functools.cached_property",
-    }:
+    if kind == "method" and decorators & PROPERTY:
         return f":::::{{py:property}} {name}\n\n{docs}\n\n:::::"
     shown = signature(node, bound=kind == "method" and "staticmethod" not in decorators)
     return f":::::{{py:{kind}}} {name}{shown}\n\n{docs}\n\n:::::"
@@ -123,11 +118,8 @@ def module_page(root: Path, module: str) -> str:
         return ""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = exported(root)
-    parts = [
-        f"## {module}",
-        f"```{{py:module}} {module}\n```",
-        markdown(ast.get_docstring(tree) or ""),
-    ]
+    head = f"```{{py:module}} {module}\n```"
+    parts = [f"## {module}", head, markdown(ast.get_docstring(tree) or "")]
     for node in public(tree.body):
         parts.append(describe(node, "steerlib" if node.name in top else module))
     return "\n\n".join(parts)

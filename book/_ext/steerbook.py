@@ -1,4 +1,4 @@
-"""The book's own Sphinx extension: recorded numbers, the API reference, and pages that need no network.
+"""The book's Sphinx extension: recorded numbers, API reference, pages that need no network.
 
 It defines no directive. `recorded.py` makes `{{ claims.<chapter>.<name> }}` available to the pages,
 `reference.py` fills the API page from the source text, `offline.py` makes the HTML self-contained.
