@@ -1,0 +1,119 @@
+"""steerlib: mechanistic steering of language models on TransformerLens hook points.
+
+    import steerlib as st
+
+    model = st.load("world")
+    weather = st.diff_means(model, st.world.concept("weather").train, st.resid(2))
+    with st.steer(model, 4 * weather):
+        print(st.generate(model, "tell me about the dog ."))
+
+Names are imported when they are first used, so that `import steerlib` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from steerlib import claims, statistics, teaching, world
+    from steerlib.claims import record
+    from steerlib.core.capture import capture
+    from steerlib.core.generation import generate, logits
+    from steerlib.core.interventions import (
+        Add,
+        Clamp,
+        HalfSpace,
+        Intervention,
+        LoReFT,
+        Origin,
+        Project,
+        Scale,
+        Term,
+    )
+    from steerlib.core.edits import LowRank
+    from steerlib.core.model import Model, load, wrap
+    from steerlib.core.positions import (
+        after,
+        bos,
+        everywhere,
+        generation,
+        last,
+        mask,
+        prompt,
+        tokens,
+    )
+    from steerlib.core.preview import preview
+    from steerlib.core.prompts import answer_id
+    from steerlib.core.readouts import Readout
+    from steerlib.core.setup import setup
+    from steerlib.core.sites import Site, attn_out, head, mlp_out, mlp_post, resid, resid_pre, site
+    from steerlib.core.steering import steer
+    from steerlib.core.storage import load_intervention
+    from steerlib.methods.directions import diff_means, random_direction
+
+_EXPORTS = {
+    "claims": ("record",),
+    "core.capture": ("capture",),
+    "core.edits": ("LowRank",),
+    "core.generation": ("generate", "logits"),
+    "core.interventions": (
+        "Add",
+        "Clamp",
+        "HalfSpace",
+        "Intervention",
+        "LoReFT",
+        "Origin",
+        "Project",
+        "Scale",
+        "Term",
+    ),
+    "core.model": ("Model", "load", "wrap"),
+    "core.positions": (
+        "after",
+        "bos",
+        "everywhere",
+        "generation",
+        "last",
+        "mask",
+        "prompt",
+        "tokens",
+    ),
+    "core.preview": ("preview",),
+    "core.prompts": ("answer_id",),
+    "core.readouts": ("Readout",),
+    "core.setup": ("setup",),
+    "core.sites": (
+        "Site",
+        "attn_out",
+        "head",
+        "mlp_out",
+        "mlp_post",
+        "resid",
+        "resid_pre",
+        "site",
+    ),
+    "core.steering": ("steer",),
+    "core.storage": ("load_intervention",),
+    "methods.directions": ("diff_means", "random_direction"),
+}
+_MODULES = ("claims", "statistics", "teaching", "world")
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"steerlib.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'steerlib' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"steerlib.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,152 @@
+"""generate and logits: run the model on prompts, with a KV cache and correct left padding.
+
+Chapter: hooks. `generate` is a plain loop over the Hugging Face model inside either engine: the hooks of
+`steer` fire in it as in the model's own `generate`, at half the cost per step.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlib.core.capture import positions_and_mask
+from steerlib.core.model import Model
+from steerlib.core.prompts import Prompt, as_list, encode, pad
+from steerlib.core.steering import learning, rows_of_batch
+
+
+def logits(
+    model: Model,
+    prompts: Prompt | list[Prompt],
+    *,
+    chat: bool | None = None,
+    system: str | None = None,
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """Next-token logits at every position; left-padded, so that [:, -1] is the last token of each.
+
+    Differentiable with respect to an intervention that is being learned.
+
+    Raises:
+        ValueError: no prompts, or one that is longer than the context.
+
+    Example:
+        >>> st.logits(model, ["one prompt", "another"])[:, -1].softmax(-1)
+    """
+    ids, attention = pad(model, encode(model, prompts, chat, system))
+    with torch.set_grad_enabled(learning(model)):
+        output = model.runner(input_ids=ids, use_cache=False, **positions_and_mask(attention))
+    return output.logits.float()
+
+
+def generate(
+    model: Model,
+    prompts: Prompt | list[Prompt],
+    *,
+    max_new_tokens: int = 40,
+    temperature: float = 0.0,
+    seed: int = 0,
+    chat: bool | None = None,
+    system: str | None = None,
+    batch_size: int = 64,
+) -> str | list[str]:
+    """The text that the model writes after each prompt (a string for a single prompt).
+
+    Args:
+        max_new_tokens: how many tokens at most; it stops at the end-of-sequence token.
+        temperature: 0 takes the most likely token, more samples with `seed`.
+        chat: None uses the chat template where there is one, False continues the raw text.
+        system: a system message.
+
+    Raises:
+        ValueError: no prompts, or one that leaves no room in the context.
+
+    Example:
+        >>> st.generate(model, "tell me about the dog .", max_new_tokens=40)
+    """
+    if max_new_tokens < 1 or temperature < 0:
+        raise ValueError(
+            f"max_new_tokens is at least 1 and temperature at least 0, "
+            f"got {max_new_tokens} and {temperature}"
+        )
+    encoded = encode(model, prompts, chat, system, room=1)
+    random = torch.Generator().manual_seed(seed)
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+    texts = [""] * len(encoded)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        with torch.no_grad(), rows_of_batch(model, rows):
+            tokens = _decode(model, [encoded[r] for r in rows], max_new_tokens, temperature, random)
+        for row, ids in zip(rows, tokens, strict=True):
+            texts[row] = model.tokenizer.decode(ids, skip_special_tokens=True)
+    return texts[0] if as_list(prompts)[1] else texts
+
+
+def _decode(
+    model: Model,
+    encoded: list[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    random: torch.Generator,
+) -> list[list[int]]:
+    """New tokens for one batch: a prefill, then one forward pass per token."""
+    from transformers import DynamicCache
+
+    ids, attention = pad(model, encoded)
+    inputs = {"input_ids": ids, **positions_and_mask(attention)}
+    lengths = torch.tensor([len(row) for row in encoded])
+    room = model.n_ctx - lengths
+    steps = min(max_new_tokens, int(room.max()))
+    full = None
+    if attention is not None:
+        full = torch.cat([attention, attention.new_ones(len(ids), steps)], 1)
+    cache, last_only = DynamicCache(config=model.config), _last_only(model)
+    new = torch.full((len(ids), steps), model.pad_id)
+    ends, stops = torch.tensor(sorted(model.eos_ids)), torch.full((len(ids),), steps)
+    stops = stops.minimum(room)
+    active = torch.ones(len(ids), dtype=torch.bool)
+    for step in range(steps):
+        scores = model.runner(**inputs, past_key_values=cache, use_cache=True, **last_only).logits
+        chosen = _choose(scores[:, -1], temperature, random)
+        new[:, step] = torch.where(active, chosen, new[:, step])
+        ended = active & torch.isin(chosen, ends)
+        stops[ended] = step
+        active &= ~ended & (step + 1 < room)
+        if step + 1 == steps or not active.any():
+            break
+        inputs = {"input_ids": new[:, step : step + 1].to(model.device)}
+        if full is not None:
+            position = (lengths + step).clamp(max=model.n_ctx - 1)[:, None]
+            width = ids.shape[1] + step + 1
+            inputs |= {"attention_mask": full[:, :width], "position_ids": position.to(model.device)}
+    _warn_cut(model, stops, room, max_new_tokens)
+    return [row[:stop].tolist() for row, stop in zip(new, stops.tolist(), strict=True)]
+
+
+def _last_only(model: Model) -> dict[str, int]:
+    """Do not unembed the whole prompt, where the model can be told so."""
+    known = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
+    return {"logits_to_keep": 1} if known else {}
+
+
+def _choose(
+    scores: Float[Tensor, "batch d_vocab"], temperature: float, random: torch.Generator
+) -> Int[Tensor, " batch"]:
+    """The next token of each sample, on the CPU so that a seed means the same everywhere."""
+    if temperature == 0:
+        return scores.argmax(-1).cpu()
+    p = torch.softmax(scores.float().cpu() / temperature, -1)
+    return torch.multinomial(p, 1, generator=random)[:, 0]
+
+
+def _warn_cut(model: Model, stops: Tensor, room: Tensor, max_new_tokens: int) -> None:
+    cut = (stops == room) & (room < max_new_tokens)
+    if cut.any():
+        warnings.warn(
+            f"{int(cut.sum())} generation(s) stopped at the end of {model.id}'s context of "
+            f"{model.n_ctx} tokens, before max_new_tokens={max_new_tokens}",
+            stacklevel=3,
+        )

@@ -1,0 +1,61 @@
+"""setup: seeds, threads and versions, so that a notebook prints the same numbers twice.
+
+Chapter: hooks.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from importlib import metadata
+
+PACKAGES = ("steerlib", "torch", "transformers", "transformer-lens", "numpy")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a session runs on."""
+
+    seed: int
+    threads: int
+    device: str
+    versions: dict[str, str]
+
+
+def setup(seed: int = 0, threads: int = 1) -> Setup:
+    """Seed Python, numpy and torch, set the number of threads, and check the installation.
+
+    One thread is quicker than two as soon as anything else runs, and keeps numbers reproducible.
+
+    Raises:
+        RuntimeError: numpy was upgraded under a running kernel; restart it.
+
+    Example:
+        >>> st.setup(seed=0).versions["torch"]
+    """
+    import numpy
+    import torch
+
+    check_numpy(numpy.__version__, metadata.version("numpy"))
+    random.seed(seed)
+    numpy.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Setup(seed, threads, device, {name: _version(name) for name in PACKAGES})
+
+
+def check_numpy(loaded: str, installed: str) -> None:
+    """Stop if the numpy in memory is another one than the numpy on disk (a broken Colab install)."""
+    if loaded != installed:
+        raise RuntimeError(
+            f"numpy {loaded} is loaded, but {installed} is installed: an installation has replaced it "
+            "while it was in use. Restart the kernel (Runtime > Restart session) and run again"
+        )
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
