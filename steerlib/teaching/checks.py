@@ -1,8 +1,8 @@
 """Checks for the exercises: they test behavior and name the mistake.
 
 Each ``test_<name>(fn)`` calls the reader's function on small tensors. It prints a line when all is
-well and raises `ExerciseError` with the most likely mistake when it is not. No check compares with
-a stored number of the author. Chapter: ``book/hooks.md``.
+well; when it is not, it raises an AssertionError that names the most likely mistake. No check
+compares with a stored number of the author. Chapter: ``book/hooks.md``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Edit = Callable[[Tensor], Tensor]
 Hook = Callable[[nn.Module, Any, Any], Any]
 
 
-class ExerciseError(AssertionError):
-    """What is wrong with a solution; Jupyter shows the message without a stack trace."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"Not yet: {self}"]
+def _error(message: str) -> AssertionError:
+    """An error that Jupyter shows as one line: the stack trace would only show this file."""
+    error = AssertionError(message)
+    error._render_traceback_ = lambda: [f"Not yet: {message}"]  # type: ignore[attr-defined]
+    return error
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ExerciseError(message)
+        raise _error(message)
 
 
 def _call(fn: Callable[..., Any], *args: Any) -> Any:
@@ -35,7 +35,7 @@ def _call(fn: Callable[..., Any], *args: Any) -> Any:
     try:
         result = fn(*args)
     except NotImplementedError:
-        raise ExerciseError(f"{fn.__name__} is still the stub; replace the `...` line.") from None
+        raise _error(f"{fn.__name__} is still the stub; replace the `...` line.") from None
     _require(result is not ..., f"{fn.__name__} returned `...`; replace it by your code.")
     return result
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
+
     from steerlib.core.interventions import Intervention
     from steerlib.core.model import Model
 
@@ -38,6 +39,7 @@ def strength_slider(
     from html import escape
 
     import ipywidgets as ui
+
     from steerlib.core.generation import generate
     from steerlib.core.steering import steer
 
