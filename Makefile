@@ -53,7 +53,8 @@ bench: env
 
 ## make world            train the embedded models again (hours)
 world: env
-	$(PY) -m steerlib.world.train
+	$(PY) -m steerlib.world.train --out data/world --seed 0
+	$(PY) -m steerlib.world.train --out data/world-b --seed 1
 
 ## make stamp URL=...    write the repository's address everywhere
 stamp: env

@@ -27,9 +27,9 @@ def module_file(root: Path, module: str) -> Path:
 
 def public(nodes: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
     """Functions and classes that are named without an underscore and documented."""
-    for node in nodes:
-        named = isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_")
-        if named and ast.get_docstring(node):
+    definitions = (node for node in nodes if isinstance(node, Function | ast.ClassDef))
+    for node in definitions:
+        if not node.name.startswith("_") and ast.get_docstring(node):
             yield node
 
 
@@ -47,12 +47,25 @@ def fields(node: ast.ClassDef) -> str:
     for child in node.body:
         if isinstance(child, ast.FunctionDef) and child.name == "__init__":
             return signature(child, bound=True).split(" -> ")[0]
-    decorators = [ast.unparse(item) for item in node.decorator_list]
-    if not any("dataclass" in decorator for decorator in decorators):
+    if not any("dataclass" in name for name in decorators(node)):
         return ""
     annotated = [child for child in node.body if isinstance(child, ast.AnnAssign)]
-    shown = [ast.unparse(child) for child in annotated if not ast.unparse(child).startswith("_")]
-    return "(" + ", ".join(line for line in shown if "ClassVar" not in line) + ")"
+    shown = [_field(child) for child in annotated if "ClassVar" not in ast.unparse(child)]
+    return "(" + ", ".join(text for text in shown if not text.startswith("_")) + ")"
+
+
+def _field(node: ast.AnnAssign) -> str:
+    default = ast.unparse(node.value) if node.value else ""
+    optional = default and ("default" in default or not default.startswith("field("))
+    shown = "..." if default.startswith("field(") else default
+    return f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}" + (
+        f" = {shown}" if optional else ""
+    )
+
+
+def decorators(node: Function | ast.ClassDef) -> set[str]:
+    """The decorators of a definition as they stand in the source."""
+    return {ast.unparse(item) for item in node.decorator_list}
 
 
 def markdown(docstring: str) -> str:
@@ -83,31 +96,39 @@ def _entry(line: str) -> str:
     return "  " + line.strip() if indent > 4 else line.strip()
 
 
-def describe(node: Function | ast.ClassDef, prefix: str, kind: str = "function") -> str:
-    """One `py:` directive of MyST for a function, or for a class with its methods."""
+def describe_class(node: ast.ClassDef, prefix: str) -> str:
+    """A class with a list of its properties and an entry for each of its methods."""
     name = f"{prefix}.{node.name}"
+    members = [child for child in public(node.body) if isinstance(child, Function)]
+    properties = [child for child in members if decorators(child) & PROPERTY]
+    listed = [f"* `{child.name}`: {summary(child)}" for child in properties]
+    methods = [describe(child, name, "method") for child in members if child not in properties]
+    body = [markdown(ast.get_docstring(node) or "")]
+    body += ["**Properties**\n\n" + "\n".join(listed)] if listed else []
+    inner = "\n\n".join([*body, *methods])
+    return f"::::::{{py:class}} {name}{fields(node)}\n\n{inner}\n\n::::::"
+
+
+def describe(node: Function, prefix: str, kind: str = "function") -> str:
+    """One `py:` directive of MyST for a function or a method."""
     docs = markdown(ast.get_docstring(node) or "")
-    if isinstance(node, ast.ClassDef):
-        methods = [describe(child, name, "method") for child in public(node.body)]
-        inner = "\n\n".join([docs, *methods])
-        return f"::::::{{py:class}} {name}{fields(node)}\n\n{inner}\n\n::::::"
-    decorators = {ast.unparse(item) for item in node.decorator_list}
-    if kind == "method" and decorators & PROPERTY:
-        return f":::::{{py:property}} {name}\n\n{docs}\n\n:::::"
-    shown = signature(node, bound=kind == "method" and "staticmethod" not in decorators)
-    return f":::::{{py:{kind}}} {name}{shown}\n\n{docs}\n\n:::::"
+    bound = kind == "method" and "staticmethod" not in decorators(node)
+    name = f"{prefix}.{node.name}{signature(node, bound)}"
+    return f":::::{{py:{kind}}} {name}\n\n{docs}\n\n:::::"
 
 
-def exported(root: Path) -> dict[str, str]:
-    """Public names of the package, `steer` -> `steerlib.core.steering`, from its `__init__`."""
+def summary(node: Function) -> str:
+    """The first paragraph of a docstring in one line."""
+    return " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+
+
+def exported(root: Path) -> set[str]:
+    """The names that `import steerlib` offers, from the table in its `__init__`."""
     tree = ast.parse(module_file(root, "steerlib").read_text(encoding="utf-8"))
-    names = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant):
-                    names[key.value] = value.value
-    return names
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_EXPORTS":
+            return {name for names in ast.literal_eval(node.value).values() for name in names}
+    raise ValueError("steerlib/__init__.py has no table _EXPORTS of its public names")
 
 
 def module_page(root: Path, module: str) -> str:
@@ -121,7 +142,11 @@ def module_page(root: Path, module: str) -> str:
     head = f"```{{py:module}} {module}\n```"
     parts = [f"## {module}", head, markdown(ast.get_docstring(tree) or "")]
     for node in public(tree.body):
-        parts.append(describe(node, "steerlib" if node.name in top else module))
+        prefix = "steerlib" if node.name in top else module
+        if isinstance(node, ast.ClassDef):
+            parts.append(describe_class(node, prefix))
+        else:
+            parts.append(describe(node, prefix))
     return "\n\n".join(parts)
 
 

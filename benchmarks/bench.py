@@ -1,0 +1,204 @@
+"""Speed of steerlib, as ratios measured in one run: `make bench`.
+
+Prints every figure, records it in `data/results/bench.json` (with `STEERLIB_RECORD=1`, which
+`make bench` sets) and renews the table of README.md from that file.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import steerlib as st
+from benchmarks.table import insert
+from benchmarks.timing import Ratio, race
+from steerlib.core.capture import positions_and_mask
+from steerlib.core.prompts import encode, pad
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH, NEW_TOKENS, TEXTS = 16, 48, 128
+# Two runs on one machine differ by less than this; another machine may differ by more.
+TOLERANCE = {"ratio": 0.15, "seconds": 5.0, "rate": 1e6, "bytes": 0.0}
+CHILD = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+
+
+def decoders(model: st.Model, prompts: list[str]) -> dict[str, Callable[[], Any]]:
+    """The same greedy tokens, decoded plainly, steered, and by Hugging Face with a bare hook.
+
+    The direction is so short that it changes no token: all three write the same number of them.
+    """
+    site = st.resid(model.n_layers // 2)
+    direction = 1e-6 * torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
+
+    def plain() -> list[str]:
+        return st.generate(model, prompts, max_new_tokens=NEW_TOKENS, chat=False)
+
+    def steered() -> list[str]:
+        with st.steer(model, st.Add(site, direction)):
+            return plain()
+
+    def bare() -> Tensor:
+        return generate_with_bare_hook(model, prompts, site.layer, direction)
+
+    return {"plain": plain, "steered": steered, "bare": bare}
+
+
+def generate_with_bare_hook(
+    model: st.Model, prompts: list[str], layer: int, direction: Tensor
+) -> Tensor:
+    """What a reader would write without steerlib: one hook and the model's own `generate`."""
+
+    def add(module: object, inputs: object, output: Any) -> Any:
+        h = output[0] if isinstance(output, tuple) else output
+        return (h + direction, *output[1:]) if isinstance(output, tuple) else h + direction
+
+    ids, attention = pad(model, encode(model, prompts, False))
+    mask = torch.ones_like(ids) if attention is None else attention
+    handle = model.blocks[layer].register_forward_hook(add)
+    try:
+        return model.hf.generate(
+            ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False
+        )
+    finally:
+        handle.remove()
+
+
+def padded_batches(model: st.Model, texts: list[str], size: int = 32) -> Iterator[dict[str, Any]]:
+    """The inputs that `capture` feeds the model: sorted by length, left-padded."""
+    encoded = sorted(encode(model, texts, False), key=len)
+    for start in range(0, len(encoded), size):
+        ids, attention = pad(model, encoded[start : start + size])
+        yield {"input_ids": ids, "use_cache": False, **positions_and_mask(attention)}
+
+
+class Reached(Exception):  # noqa: N818 (no error, a signal)
+    """The layer that a bare forward pass was to reach."""
+
+
+@torch.no_grad()
+def bare_forward(model: st.Model, texts: list[str], layer: int) -> None:
+    """Forward passes that stop after a layer and keep nothing."""
+
+    def stop(*_: object) -> None:
+        raise Reached
+
+    handle = model.blocks[layer].register_forward_hook(stop)
+    try:
+        for inputs in padded_batches(model, texts):
+            try:
+                model.decoder(**inputs)
+            except Reached:
+                continue
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def all_hidden_states(model: st.Model, texts: list[str]) -> list[tuple[Tensor, ...]]:
+    """The usual way: keep every hidden state of every token, choose afterwards."""
+    batches = padded_batches(model, texts)
+    return [model.hf(**inputs, output_hidden_states=True).hidden_states for inputs in batches]
+
+
+def held(tensors: Iterator[Tensor]) -> int:
+    """Bytes of the memory behind some tensors: a view keeps all that it was cut from."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
+    return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+
+
+def child_seconds(statement: str, before: str = "pass", repeats: int = 5) -> float:
+    """The median time that a statement takes in a fresh process."""
+    program = f"{before}; {CHILD.format(statement)}"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", program]
+    runs = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        for _ in range(repeats)
+    ]
+    return statistics.median(float(run.stdout) for run in runs)
+
+
+def training_rate(tokens: int = 120_000) -> float:
+    """Tokens per second of a short training run of the world model."""
+    from steerlib.world.train import Recipe, train
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder, "checkpoint.safetensors")
+        progress = train(Recipe(tokens=tokens), seed=0, checkpoint=checkpoint)[2]
+    return progress.tokens / progress.seconds
+
+
+def report(name: str, value: float, kind: str, ratio: Ratio | None = None) -> None:
+    """Print one figure and record it."""
+    interval = (ratio.low, ratio.high) if ratio else None
+    rounds = ratio.rounds if ratio else None
+    shown = f"  [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio else ""
+    print(f"{name:30} {value:14,.3f}{shown}", flush=True)
+    st.record(f"bench.{name}", value, TOLERANCE[kind], interval=interval, n=rounds)
+
+
+def report_ratio(name: str, first: Callable[[], Any], second: Callable[[], Any]) -> None:
+    """Race two contestants, print and record."""
+    ratio = race(first, second)
+    report(name, ratio.value, "ratio", ratio)
+
+
+def decoding(prompts: list[str]) -> None:
+    """Steered against unsteered, engine against engine, steerlib against Hugging Face."""
+    runs = {name: decoders(st.load("world", engine=name), prompts) for name in ("hf", "bridge")}
+    for name, run in runs.items():
+        if run["plain"]() != run["steered"]():
+            raise ValueError(f"the direction changed a token on {name}: lengths would differ")
+        report_ratio(f"steered_{name}", run["steered"], run["plain"])
+    report_ratio("hf_to_bridge", runs["hf"]["plain"], runs["bridge"]["plain"])
+    report_ratio("steered_to_bare", runs["hf"]["steered"], runs["hf"]["bare"])
+
+
+def capturing(texts: list[str]) -> None:
+    """One middle layer, last token: against a bare forward pass and against keeping all."""
+    model = st.load("world", engine="hf")
+    site = st.resid(model.n_layers // 2)
+
+    def capture() -> dict[st.Site, Tensor]:
+        return st.capture(model, texts, sites=[site])
+
+    report_ratio("capture_to_bare", capture, lambda: bare_forward(model, texts, site.layer))
+    report_ratio("capture_to_hidden", capture, lambda: all_hidden_states(model, texts))
+    report("capture_bytes", held(iter(capture().values())), "bytes")
+    kept = all_hidden_states(model, texts)
+    report("hidden_bytes", held(h for batch in kept for h in batch), "bytes")
+
+
+def starting() -> None:
+    """Import and load times in fresh processes."""
+    load = "steerlib.load('world')"
+    report("import_seconds", child_seconds("import steerlib"), "seconds")
+    report("first_use_seconds", child_seconds(f"import steerlib; {load}"), "seconds")
+    warm = f"import steerlib; {load}"
+    report("load_seconds", child_seconds(load, before=warm), "seconds")
+
+
+def main() -> None:
+    """Measure everything and renew the table."""
+    st.setup(seed=0)
+    prompts = st.world.instruction_prompts(TEXTS, seed=0)
+    decoding(prompts[:BATCH])
+    capturing(prompts)
+    starting()
+    report("training_tokens_per_second", training_rate(), "rate")
+    if os.environ.get("STEERLIB_RECORD") == "1":
+        results = json.loads((ROOT / "data/results/bench.json").read_text(encoding="utf-8"))
+        readme = ROOT / "README.md"
+        readme.write_text(insert(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
