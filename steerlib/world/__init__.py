@@ -1,0 +1,54 @@
+"""The world: an English-like corpus whose truth is known, its exact judges, and its model.
+
+    >>> from steerlib import world
+    >>> world.judge("the old rain falls . the dog is rainy .", "weather", topic="dog").harmonic
+    1.5
+
+What each chapter takes from it:
+
+| chapter | sections |
+|---|---|
+| directions, axbench | `concept`, `instruction_prompts`, `judge`; styles and polysemous words |
+| scaling | `geography.conflict` (4 relations x 5 templates x 3 cues), `completion` |
+| sae | `corpus.shard`: all sections, every word's latents known from its document |
+| values | `values`: the causal model, roles, orders (do), 30 items |
+| mera | `reviews` (two-way errors, 3 classes), `one_sided` (with prefaces), `counting` (graded) |
+| bipo | `traits` (10 scenarios each), `geography.HONEST` and `LIAR`, `refusal` |
+
+Nothing here imports the rest of steerlib, and only training and measuring import torch.
+"""
+
+from steerlib.world import completion, counting, geography, refusal, reviews, traits, values
+from steerlib.world.datasets import ConceptData, Split, concept, instruction_prompts
+from steerlib.world.instructions import Instruction, instruction, response
+from steerlib.world.judges import Scores, answered, grammatical_share, judge, refused, trait_share
+from steerlib.world.lexicon import CONCEPTS, LEXICAL, POLYSEMOUS, STYLES, TOPICS, lexicon_words
+
+__all__ = [
+    "CONCEPTS",
+    "LEXICAL",
+    "POLYSEMOUS",
+    "STYLES",
+    "TOPICS",
+    "ConceptData",
+    "Instruction",
+    "Scores",
+    "Split",
+    "answered",
+    "completion",
+    "concept",
+    "counting",
+    "geography",
+    "grammatical_share",
+    "instruction",
+    "instruction_prompts",
+    "judge",
+    "lexicon_words",
+    "refusal",
+    "refused",
+    "response",
+    "reviews",
+    "trait_share",
+    "traits",
+    "values",
+]
