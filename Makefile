@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help env book serve test lint unit nbval lowest notebooks bench world stamp lock clean
+.PHONY: help env book serve test lint unit nbval lowest notebooks bench world stamp picture lock clean
 help:
 	@grep -E '^## ' Makefile | sed 's/^## //'
 
@@ -59,6 +59,10 @@ world: env
 ## make stamp URL=...    write the repository's address everywhere
 stamp: env
 	$(PY) tools/stamp.py $(URL)
+
+## make picture          draw the picture of README.md from a real answer
+picture: env
+	$(PY) tools/picture.py
 
 ## make lock             resolve requirements.txt again
 lock: env

@@ -189,7 +189,7 @@ def starting() -> None:
 def main() -> None:
     """Measure everything and renew the table."""
     st.setup(seed=0)
-    prompts = st.world.instruction_prompts(TEXTS, seed=0)
+    prompts = [item.text for item in st.world.instruction_prompts(TEXTS, seed=0)]
     decoding(prompts[:BATCH])
     capturing(prompts)
     starting()
