@@ -7,7 +7,8 @@ compares with a stored number of the author. Chapter: ``book/hooks.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,12 +31,19 @@ def _require(condition: bool, message: str) -> None:
         raise _error(message)
 
 
-def _call(fn: Callable[..., Any], *args: Any) -> Any:
-    """Run the reader's function; an unsolved stub gets a message instead of a stack trace."""
+@contextmanager
+def _solved(name: str) -> Iterator[None]:
+    """An unsolved stub gets a message instead of a stack trace."""
     try:
-        result = fn(*args)
+        yield
     except NotImplementedError:
-        raise _error(f"{fn.__name__} is still the stub; replace the `...` line.") from None
+        raise _error(f"{name} is still the stub; replace the `...` line.") from None
+
+
+def _call(fn: Callable[..., Any], *args: Any) -> Any:
+    """What the reader's function returns."""
+    with _solved(fn.__name__):
+        result = fn(*args)
     _require(result is not ..., f"{fn.__name__} returned `...`; replace it by your code.")
     return result
 
@@ -81,7 +89,8 @@ def _hooked(hook: Hook, x: Tensor, as_tuple: bool = False) -> Any:
     block = _Block(as_tuple)
     handle = block.register_forward_hook(hook)
     try:
-        return block(x)
+        with _solved("make_hook"):
+            return block(x)
     finally:
         handle.remove()
 
