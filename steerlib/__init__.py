@@ -7,52 +7,16 @@
     with st.steer(model, 4 * weather):
         print(st.generate(model, "tell me about the dog ."))
 
-Names are imported when they are first used, so that `import steerlib` is quick.
+Names are imported when they are first used, so that `import steerlib` is quick; `__init__.pyi`
+tells them to type checkers and editors.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
-
-if TYPE_CHECKING:
-    from steerlib import claims, statistics, teaching, world
-    from steerlib.claims import record
-    from steerlib.core.capture import capture
-    from steerlib.core.generation import generate, logits
-    from steerlib.core.interventions import (
-        Add,
-        Clamp,
-        HalfSpace,
-        Intervention,
-        LoReFT,
-        Origin,
-        Project,
-        Scale,
-        Term,
-    )
-    from steerlib.core.edits import LowRank
-    from steerlib.core.model import Model, load, wrap
-    from steerlib.core.positions import (
-        after,
-        bos,
-        everywhere,
-        generation,
-        last,
-        mask,
-        prompt,
-        tokens,
-    )
-    from steerlib.core.preview import preview
-    from steerlib.core.prompts import answer_id
-    from steerlib.core.readouts import Readout
-    from steerlib.core.setup import setup
-    from steerlib.core.sites import Site, attn_out, head, mlp_out, mlp_post, resid, resid_pre, site
-    from steerlib.core.steering import steer
-    from steerlib.core.storage import load_intervention
-    from steerlib.methods.directions import diff_means, random_direction
 
 _EXPORTS = {
     "claims": ("record",),
@@ -102,7 +66,7 @@ _EXPORTS = {
 _MODULES = ("claims", "statistics", "teaching", "world")
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:

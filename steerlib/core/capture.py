@@ -1,7 +1,8 @@
 """capture: read activations, quickly and holding only what is returned.
 
-Chapter: hooks. One hook per wanted site takes the wanted positions while the model runs, nothing after the
-last wanted site is computed, and texts are batched by length so that little is padded.
+Chapter: hooks. One hook per wanted site takes the wanted positions while the model runs,
+nothing after the last wanted site is computed, and texts are batched by length so that little
+is padded.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, Where, as_positions, last
-from steerlib.core.prompts import Prompt, encode, pad
+from steerlib.core.prompts import Prompts, encode, pad
+from steerlib.core.session import rows_of_batch
 from steerlib.core.sites import Site, as_site, attach, part, resolve
-from steerlib.core.steering import rows_of_batch
 
 T = TypeVar("T")
 Take = Callable[[Float[Tensor, "batch pos d"], Bool[Tensor, "batch pos"]], T]
@@ -25,7 +26,7 @@ Take = Callable[[Float[Tensor, "batch pos d"], Bool[Tensor, "batch pos"]], T]
 
 def capture(
     model: Model,
-    texts: Prompt | list[Prompt],
+    texts: Prompts,
     sites: Sequence[Site | str] | Site | str,
     at: Positions | str = last,
     reduce: Literal["mean", "max"] | None = None,
@@ -89,7 +90,7 @@ class _Done(Exception):  # noqa: N818
 
 def stream(
     model: Model,
-    texts: Prompt | list[Prompt],
+    texts: Prompts,
     sites: Sequence[Site],
     take: Take[T],
     *,

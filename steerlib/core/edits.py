@@ -1,7 +1,8 @@
-"""An edit says how an activation changes: it gives `delta(h)`, and steering adds strength * delta(h).
+"""An edit says how an activation changes: steering adds strength * delta(h).
 
-Chapter: hooks. `LowRank` covers constants, projections, half-spaces, clamps and LoReFT in one formula;
-`Scale` multiplies. A new kind of edit implements `delta`, `scaled` and its tensors, and nothing else.
+Chapter: hooks. `LowRank` covers constants, projections, half-spaces, clamps and LoReFT in one
+formula; `Scale` multiplies. A new kind of edit implements `delta`, `scaled` and its tensors,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear, normalize
 
 from steerlib.core.positions import Where
 
@@ -92,14 +94,21 @@ class LowRank:
         """Whether delta does not depend on h: every row reads nothing."""
         return not self.read.requires_grad and not self.read.any().item()
 
+    @cached_property
+    def is_linear(self) -> bool:
+        """Whether no row has a floor."""
+        return bool(torch.isneginf(self.floor).all())
+
     @property
     def constant(self) -> Float[Tensor, " d"]:
         """The delta of a constant edit."""
         return torch.where(self.bias > self.floor, self.bias, 0.0) @ self.write
 
     def delta(self, h: Float[Tensor, "... d"], where: Where) -> Float[Tensor, "... d"]:
-        x = h @ self.read.T + self.bias
-        return torch.where(x > self.floor, x, 0.0) @ self.write
+        x = linear(h, self.read, self.bias)
+        if not self.is_linear:
+            x = torch.where(x > self.floor, x, 0.0)
+        return x @ self.write
 
     def scaled(self, factor: float) -> LowRank:
         return LowRank(self.read, self.bias, factor * self.write, self.floor)
@@ -141,9 +150,11 @@ class Scaling:
         factor = self.alpha
         if factor.ndim:
             inside = (where.index >= 0) & (where.index < len(factor))
-            factor = torch.where(inside, factor[where.index.clamp(0, len(factor) - 1)], 0.0)[..., None]
+            factor = torch.where(inside, factor[where.index.clamp(0, len(factor) - 1)], 0.0)[
+                ..., None
+            ]
         if self.read is not None and self.bias is not None:
-            cosine = torch.nn.functional.normalize(h, dim=-1) @ self.read
+            cosine = normalize(h, dim=-1) @ self.read
             factor = factor * torch.tanh(cosine + self.bias)[..., None]
         return factor * h
 
@@ -157,13 +168,13 @@ EDITS: dict[str, type[LowRank] | type[Scaling]] = {"LowRank": LowRank, "Scale": 
 def constant(direction: Any) -> LowRank:
     """delta = direction."""
     d = vector(direction, "direction", 1)[None]
-    return LowRank(torch.zeros_like(d), torch.ones(1), d, _linear(1))
+    return LowRank(torch.zeros_like(d), torch.ones(1), d, _no_floor(1))
 
 
 def project(direction: Any) -> LowRank:
     """delta = -(u . h) u, u = direction / ||direction||: h loses its part along the direction."""
     u = _unit(direction)[None]
-    return LowRank(u, torch.zeros(1), -u, _linear(1))
+    return LowRank(u, torch.zeros(1), -u, _no_floor(1))
 
 
 def half_space(w: Any, b: Any) -> LowRank:
@@ -187,13 +198,13 @@ def loreft(rotation: Any, weight: Any, bias: Any) -> LowRank:
     gram = rotation @ rotation.T
     if (gram - torch.eye(len(rotation), device=gram.device)).abs().max() > 1e-3:
         raise ValueError("the rows of `rotation` must be orthonormal; use torch.linalg.qr first")
-    return LowRank(weight - rotation, vector(bias, "bias", 1), rotation, _linear(len(rotation)))
+    return LowRank(weight - rotation, vector(bias, "bias", 1), rotation, _no_floor(len(rotation)))
 
 
 _TINY = 1e-12
 
 
-def _linear(rows: int) -> Float[Tensor, " k"]:
+def _no_floor(rows: int) -> Float[Tensor, " k"]:
     return torch.full((rows,), -math.inf)
 
 

@@ -1,13 +1,14 @@
 """generate and logits: run the model on prompts, with a KV cache and correct left padding.
 
-Chapter: hooks. `generate` is a plain loop over the Hugging Face model inside either engine: the hooks of
-`steer` fire in it as in the model's own `generate`, at half the cost per step.
+Chapter: hooks. `generate` is a plain loop over the Hugging Face model inside either engine: the
+hooks of `steer` fire in it as in the model's own `generate`, at half the cost per step.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
+from typing import overload
 
 import torch
 from jaxtyping import Float, Int
@@ -15,13 +16,13 @@ from torch import Tensor
 
 from steerlib.core.capture import positions_and_mask
 from steerlib.core.model import Model
-from steerlib.core.prompts import Prompt, as_list, encode, pad
-from steerlib.core.steering import learning, rows_of_batch
+from steerlib.core.prompts import Chat, Prompt, Prompts, as_list, encode, pad
+from steerlib.core.session import learning, rows_of_batch
 
 
 def logits(
     model: Model,
-    prompts: Prompt | list[Prompt],
+    prompts: Prompts,
     *,
     chat: bool | None = None,
     system: str | None = None,
@@ -42,9 +43,37 @@ def logits(
     return output.logits.float()
 
 
+@overload
 def generate(
     model: Model,
-    prompts: Prompt | list[Prompt],
+    prompts: Prompt,
+    *,
+    max_new_tokens: int = ...,
+    temperature: float = ...,
+    seed: int = ...,
+    chat: bool | None = ...,
+    system: str | None = ...,
+    batch_size: int = ...,
+) -> str: ...
+
+
+@overload
+def generate(
+    model: Model,
+    prompts: list[str] | list[Chat],
+    *,
+    max_new_tokens: int = ...,
+    temperature: float = ...,
+    seed: int = ...,
+    chat: bool | None = ...,
+    system: str | None = ...,
+    batch_size: int = ...,
+) -> list[str]: ...
+
+
+def generate(
+    model: Model,
+    prompts: Prompts,
     *,
     max_new_tokens: int = 40,
     temperature: float = 0.0,

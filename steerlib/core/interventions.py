@@ -1,7 +1,8 @@
 """An Intervention is a value that says how activations change; `steer` applies it.
 
-Chapter: hooks. It is a tuple of terms, each an edit at a site, with positions and perhaps a condition.
-`a + b` is simultaneous: both see the same h. A nested `steer` is sequential. Values are immutable.
+Chapter: hooks. It is a tuple of terms, each an edit at a site, with positions and perhaps a
+condition. `a + b` is simultaneous: both see the same h. A nested `steer` is sequential. Values
+are immutable.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from steerlib.core.sites import Site, as_site
 
 if TYPE_CHECKING:
     from steerlib.core.model import Model
+    from steerlib.core.prompts import Prompts
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Term:
         object.__setattr__(self, "site", as_site(self.site))
         if self.site.kind == "resid_mid":
             raise ValueError(
-                f"{self.site} cannot be steered: it is only read by the MLP, so an edit there would "
-                f"not enter the residual stream; use st.attn_out({self.site.layer}), which adds to it"
+                f"{self.site} cannot be steered: only the MLP reads it, so an edit there would not "
+                f"enter the residual stream; use st.attn_out({self.site.layer}), which does"
             )
 
 
@@ -118,17 +120,21 @@ class Intervention:
             if term.condition is not None:
                 raise ValueError(f"the edit at {term.site} has a condition already")
             if read.depth > term.site.depth:
-                raise ValueError(f"a condition on {read} comes too late to decide about {term.site}")
+                raise ValueError(
+                    f"a condition on {read} comes too late to decide about {term.site}"
+                )
         return self._map(lambda term: replace(term, condition=condition))
 
     # --- one constant direction
 
     @property
     def direction(self) -> Float[Tensor, " d"]:
-        """The vector that a constant edit adds; for interventions of one `Add` (or a sum of them)."""
+        """The vector that is added; for interventions of one `Add` (or a sum of them)."""
         edit = self.terms[0].edit
         if len(self.terms) != 1 or not isinstance(edit, LowRank) or not edit.is_constant:
-            raise ValueError("only an intervention that adds one constant at one site has a direction")
+            raise ValueError(
+                "only an intervention that adds one constant at one site has a direction"
+            )
         return edit.constant
 
     @property
@@ -150,7 +156,7 @@ class Intervention:
             raise ValueError("the direction is zero: it has no unit vector")
         return self / norm
 
-    def relative(self, model: Model, texts: list[str]) -> Intervention:
+    def relative(self, model: Model, texts: Prompts) -> Intervention:
         """The same direction with the mean length of the activations of `texts` at its site.
 
         A strength then is a fraction of the usual ||h||. BOS is left out.
@@ -199,7 +205,7 @@ def Project(site: Site | str, direction: Any) -> Intervention:  # noqa: N802
 
 
 def HalfSpace(site: Site | str, w: Any, b: Any = 0.0) -> Intervention:  # noqa: N802
-    """h <- h - strength * relu(w . h + b) w / ||w||^2: moves h into {w . h + b <= 0}, and no further.
+    """h <- h - strength * relu(w . h + b) w / ||w||^2: the smallest move into {w . h + b <= 0}.
 
     Source: MERA, the closed form of its constrained step. Chapter: mera.
     """

@@ -1,8 +1,9 @@
 """Model: a language model, its tokenizer, and what steering needs to know about them.
 
-Chapter: hooks. `load` takes a shipped model ("world"), a Hugging Face name or a local folder; `wrap` takes
-a model that you hold already. Two engines answer to the same site names: "bridge" is TransformerLens'
-TransformerBridge, "hf" the plain Hugging Face model (2-3 times faster per step at small sizes).
+Chapter: hooks. `load` takes a shipped model ("world"), a Hugging Face name or a local folder;
+`wrap` takes a model that you hold already. Two engines answer to the same site names: "bridge"
+is TransformerLens' TransformerBridge, "hf" the plain Hugging Face model (2-3 times faster per
+step at small sizes).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Engine = Literal["bridge", "hf"]
 
 @dataclass(frozen=True)
 class Known:
-    """A public model of a tested architecture: its size, the dtype to use, and memory for weights."""
+    """A public model of a tested architecture: its size and the dtype to use."""
 
     layers: int
     d_model: int
@@ -39,7 +40,7 @@ class Known:
         return self.parameters * (4 if self.dtype == "float32" else 2) / 1e9
 
 
-# The architectures are tested on small folders; float32 where bfloat16 is not needed to fit in 16 GB.
+# Their architectures are tested on small folders; bfloat16 where float32 needs more than 16 GB.
 KNOWN_MODELS = {
     "gpt2": Known(12, 768, 0.124e9, "float32"),
     "gpt2-medium": Known(24, 1024, 0.355e9, "float32"),
@@ -214,7 +215,9 @@ def wrap(module: Any, tokenizer: Any, *, id: str | None = None) -> Model:
     """
     engine: Engine = "bridge" if hasattr(module, "original_model") else "hf"
     if not hasattr(module, "original_model") and not hasattr(module, "config"):
-        raise TypeError(f"wrap takes a Hugging Face causal language model, got {type(module).__name__}")
+        raise TypeError(
+            f"wrap takes a Hugging Face causal language model, got {type(module).__name__}"
+        )
     draft = Model(module, tokenizer, engine, "", "")
     name = id or getattr(draft.config, "name_or_path", "") or type(draft.hf).__name__
     _refuse_quantised(draft.hf, name)
@@ -285,15 +288,15 @@ def _bridge(hf: Any, tokenizer: Any, name: str) -> Any:
 
 
 def _refuse_quantised(thing: Any, name: str) -> None:
-    """Quantised weights change between devices and backends; steering vectors would not carry over."""
+    """Quantised weights differ between devices and backends; vectors would not carry over."""
     config = thing if not isinstance(thing, nn.Module) else thing.config
     quantised = getattr(config, "quantization_config", None) is not None
     if not quantised and isinstance(thing, nn.Module):
         quantised = any(not p.is_floating_point() or p.itemsize < 2 for p in thing.parameters())
     if quantised:
         raise ValueError(
-            f"{name} is quantised, which steerlib does not support: load it in float32, bfloat16 or "
-            "float16 (a smaller model if memory is short; see the page 'Your own model')"
+            f"{name} is quantised, which steerlib does not support: load it in float32, bfloat16 "
+            "or float16 (a smaller model if memory is short; see the page 'Your own model')"
         )
 
 
@@ -334,6 +337,6 @@ def _fingerprint(model: Model) -> str:
     return digest.hexdigest()[:16]
 
 
-def _sample(weight: Float[Tensor, "..."]) -> Float[Tensor, " n"]:
+def _sample(weight: Float[Tensor, ...]) -> Float[Tensor, " n"]:
     flat = weight.detach().flatten()
     return flat[:: max(1, flat.numel() // 256)].float().cpu()

@@ -1,8 +1,9 @@
 """Which tokens of a text are read or steered: last, prompt, generation, after(n), tokens(...).
 
-Chapter: hooks. A selection is asked once per forward pass. With a KV cache, a decoding step sees one
-token and not the text before it, so positions are counted from what the cache holds, and padding is
-told apart by the attention mask: position 0 is the first token that is not padding.
+Chapter: hooks. A selection is asked once per forward pass. With a KV cache, a decoding step
+sees one token and not the text before it, so positions are counted from what the cache holds,
+and padding is told apart by the attention mask: position 0 is the first token that is not
+padding.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ class Where:
 
     Args:
         ids: tokens of this pass (batch, pos), or None where embeddings were passed.
-        attention: 1 = token, 0 = padding, for the cache and this pass (batch, past + pos); None = all.
+        attention: 1 = token, 0 = padding, cache and this pass (batch, past + pos); None = all 1.
         shape: (batch, pos) of this pass.
         past: the number of positions that the cache holds.
-        prompt_length: tokens of each prompt without padding (batch,); None in a prefill.
+        known_prompt: tokens of each prompt that was read before (batch,); None in a prefill.
         tokenizer: turns the text of `tokens(...)` into ids.
         bos_id: the id of the beginning-of-sequence token.
     """
@@ -161,7 +162,9 @@ class Tokens(Positions):
 
     def mask(self, where: Where) -> Bool[Tensor, "batch pos"]:
         if where.ids is None:
-            raise ValueError("tokens(...) needs token ids, but the model was called with embeddings")
+            raise ValueError(
+                "tokens(...) needs token ids, but the model was called with embeddings"
+            )
         found = torch.zeros(where.shape, dtype=torch.bool, device=where.device)
         for pattern in self._patterns(where.tokenizer):
             size = len(pattern)
@@ -196,7 +199,8 @@ class Mask(Positions):
         values = torch.as_tensor(self.values)
         if values.dtype != torch.bool or values.ndim not in (1, 2):
             raise ValueError(
-                f"a mask is boolean, (pos,) or (batch, pos); got {values.dtype} {tuple(values.shape)}"
+                "a mask is boolean, (pos,) or (batch, pos); "
+                f"got {values.dtype} {tuple(values.shape)}"
             )
         object.__setattr__(self, "values", values.clone())
 
@@ -287,7 +291,9 @@ def to_json(positions: Positions) -> Any:
             return {"tokens": text}
         case Combined(operation, left, right):
             return [operation, to_json(left), to_json(right)]
-    raise ValueError(f"{positions} belongs to one batch and cannot be stored; use .at(...) afterwards")
+    raise ValueError(
+        f"{positions} belongs to one batch and cannot be stored; use .at(...) afterwards"
+    )
 
 
 def from_json(value: Any) -> Positions:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from steerlib.core.model import Model
 
 Chat = list[dict[str, str]]
 Prompt = str | Chat
+Prompts = Prompt | Sequence[Prompt]
 
 
-def as_list(prompts: Prompt | list[Prompt]) -> tuple[list[Prompt], bool]:
+def as_list(prompts: Prompts) -> tuple[list[Prompt], bool]:
     """The prompts as a list, and whether it was a single one.
 
     Raises:
@@ -33,8 +35,7 @@ def as_list(prompts: Prompt | list[Prompt]) -> tuple[list[Prompt], bool]:
     for prompt in listed:
         if not isinstance(prompt, str) and not _is_chat(prompt):
             raise TypeError(
-                "a prompt is a string or a list of {'role': ..., 'content': ...}, "
-                f"got {prompt!r}"
+                f"a prompt is a string or a list of {{'role': ..., 'content': ...}}, got {prompt!r}"
             )
     return listed, False  # type: ignore[return-value]
 
@@ -43,7 +44,9 @@ def _is_chat(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(m, dict) for m in value)
 
 
-def render(model: Model, prompt: Prompt, chat: bool | None = None, system: str | None = None) -> str:
+def render(
+    model: Model, prompt: Prompt, chat: bool | None = None, system: str | None = None
+) -> str:
     """The text that the model reads, by its chat template or as it is.
 
     Args:
@@ -56,7 +59,9 @@ def render(model: Model, prompt: Prompt, chat: bool | None = None, system: str |
     if isinstance(prompt, str):
         if chat is False or (chat is None and not has_template):
             if system is not None:
-                raise ValueError("system= needs a chat template: leave out chat=False, or put it first")
+                raise ValueError(
+                    "system= needs a chat template: leave out chat=False, or put it first"
+                )
             return prompt
         prompt = [{"role": "user", "content": prompt}]
     if not has_template:
@@ -70,7 +75,7 @@ def render(model: Model, prompt: Prompt, chat: bool | None = None, system: str |
 
 def encode(
     model: Model,
-    prompts: Prompt | list[Prompt],
+    prompts: Prompts,
     chat: bool | None = None,
     system: str | None = None,
     room: int = 0,
@@ -91,8 +96,8 @@ def encode(
         encoded.append(_one_bos(ids, model.bos_id))
         if len(encoded[-1]) + room > model.n_ctx:
             raise ValueError(
-                f"a prompt of {len(encoded[-1])} tokens does not fit: {model.id} reads {model.n_ctx} "
-                f"tokens{', the answer included' if room else ''}; shorten {text[:40]!r}..."
+                f"a prompt of {len(encoded[-1])} tokens does not fit: {model.id} reads "
+                f"{model.n_ctx} tokens, the answer included; shorten {text[:40]!r}..."
             )
     return encoded
 
@@ -149,6 +154,4 @@ def answer_id(model: Model, answer: str) -> int:
         if len(ids) == 1 and ids[0] != model.tokenizer.unk_token_id:
             return ids[0]
     pieces = model.tokenizer.convert_ids_to_tokens(ids)
-    raise ValueError(
-        f"an answer of one token is needed, but {answer!r} is {len(ids)} tokens {pieces} for {model.id}"
-    )
+    raise ValueError(f"an answer of one token is needed, but {answer!r} is {pieces} for {model.id}")

@@ -1,7 +1,7 @@
 """A Readout is a linear score of a text; compared with a threshold it becomes a condition.
 
-Chapter: detection. Detectors, probes and the conditions of conditional steering (CAST) are the same
-object: read one site, project on w, pool over tokens.
+Chapter: detection. Detectors, probes and the conditions of conditional steering (CAST) are the
+same object: read one site, project on w, pool over tokens.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ class Readout:
         from steerlib.core.positions import last, prompt
 
         at = last if self.pool == "last" else prompt
-        scores = {}
-        for rows, found in stream(model, texts, [self.site], at=at, chat=chat, system=system):
-            h, mask = found[self.site]
-            scores.update(zip(rows, self.pooled(h, mask).tolist(), strict=True))
+        scores: dict[int, float] = {}
+        batches = stream(model, texts, [self.site], self.pooled, at=at, chat=chat, system=system)
+        for rows, taken in batches:
+            scores.update(zip(rows, taken[self.site].tolist(), strict=True))
         return torch.tensor([scores[row] for row in range(len(scores))])
 
 

@@ -38,7 +38,7 @@ def setup(seed: int = 0, threads: int = 1) -> Setup:
 
     check_numpy(numpy.__version__, metadata.version("numpy"))
     random.seed(seed)
-    numpy.random.seed(seed)  # noqa: NPY002
+    numpy.random.seed(seed)
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,11 +46,11 @@ def setup(seed: int = 0, threads: int = 1) -> Setup:
 
 
 def check_numpy(loaded: str, installed: str) -> None:
-    """Stop if the numpy in memory is another one than the numpy on disk (a broken Colab install)."""
+    """Stop if the numpy in memory is not the one on disk (a broken Colab install)."""
     if loaded != installed:
         raise RuntimeError(
-            f"numpy {loaded} is loaded, but {installed} is installed: an installation has replaced it "
-            "while it was in use. Restart the kernel (Runtime > Restart session) and run again"
+            f"numpy {loaded} is loaded but {installed} installed: it was replaced while in use. "
+            "Restart the kernel (Runtime > Restart session) and run again"
         )
 
 

@@ -137,7 +137,7 @@ class Place:
 
 
 def width(model: Model, site: Site) -> int:
-    """The size of an activation at a site: d_model, d_mlp or d_head (all heads: n_heads * d_head)."""
+    """The size of an activation at a site: d_model, d_mlp or d_head (all heads: all of them)."""
     if site.kind == "head":
         return model.d_head if site.index is not None else model.n_heads * model.d_head
     return model.d_mlp if site.kind == "mlp_post" else model.d_model

@@ -1,7 +1,7 @@
 """Interventions as safetensors files with their provenance; no pickle.
 
-Chapter: hooks. The header says which model (id and revision) the file was made for; a file that does not
-fit is refused with the reason, at loading and again in `steer`.
+Chapter: hooks. The header says which model (id and revision) the file was made for; a file that
+does not fit is refused with the reason, at loading and again in `steer`.
 """
 
 from __future__ import annotations

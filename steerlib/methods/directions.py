@@ -5,6 +5,7 @@ Chapter: directions. Source: DiffMean in AxBench (Wu et al. 2025), CAA (Rimsky e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -23,9 +24,9 @@ class Labelled(Protocol):
     """Texts with a truth value each."""
 
     @property
-    def texts(self) -> list[Prompt]: ...
+    def texts(self) -> Sequence[Prompt]: ...
     @property
-    def labels(self) -> list[bool]: ...
+    def labels(self) -> Sequence[bool]: ...
 
 
 def diff_means(
@@ -40,8 +41,8 @@ def diff_means(
 ) -> Intervention:
     r"""The difference of class means: d = mean of h(x) over label 1 - mean of h(x) over label 0.
 
-    h(x) is the mean over the selected tokens of a text (default: all but BOS). Sums are streamed: no
-    more than one batch of activations is held.
+    h(x) is the mean over the selected tokens of a text (default: all but BOS). Sums are streamed:
+    no more than one batch of activations is held.
 
     Returns:
         `Add(site, d)` with d of its raw length.
@@ -61,7 +62,14 @@ def diff_means(
         )
     totals = torch.zeros(2, width(model, where), dtype=torch.float64)
     batches = stream(
-        model, texts, [where], pooling("mean"), at=at, chat=chat, system=system, batch_size=batch_size
+        model,
+        texts,
+        [where],
+        pooling("mean"),
+        at=at,
+        chat=chat,
+        system=system,
+        batch_size=batch_size,
     )
     for rows, taken in batches:
         truth = torch.tensor([int(labels[row]) for row in rows])
@@ -71,7 +79,9 @@ def diff_means(
     return _add(model, where, means[1] - means[0], "diff_means", None)
 
 
-def random_direction(model: Model, site: Site | str, norm: float = 1.0, seed: int = 0) -> Intervention:
+def random_direction(
+    model: Model, site: Site | str, norm: float = 1.0, seed: int = 0
+) -> Intervention:
     """A direction drawn uniformly from the sphere of a given radius: the control of every claim.
 
     Example:

@@ -1,0 +1,49 @@
+"""The public names, for type checkers and editors; a test compares with `__init__.py`."""
+
+from steerlib import claims as claims
+from steerlib import statistics as statistics
+from steerlib import teaching as teaching
+from steerlib import world as world
+from steerlib.claims import record as record
+from steerlib.core.capture import capture as capture
+from steerlib.core.edits import LowRank as LowRank
+from steerlib.core.generation import generate as generate
+from steerlib.core.generation import logits as logits
+from steerlib.core.interventions import Add as Add
+from steerlib.core.interventions import Clamp as Clamp
+from steerlib.core.interventions import HalfSpace as HalfSpace
+from steerlib.core.interventions import Intervention as Intervention
+from steerlib.core.interventions import LoReFT as LoReFT
+from steerlib.core.interventions import Origin as Origin
+from steerlib.core.interventions import Project as Project
+from steerlib.core.interventions import Scale as Scale
+from steerlib.core.interventions import Term as Term
+from steerlib.core.model import Model as Model
+from steerlib.core.model import load as load
+from steerlib.core.model import wrap as wrap
+from steerlib.core.positions import after as after
+from steerlib.core.positions import bos as bos
+from steerlib.core.positions import everywhere as everywhere
+from steerlib.core.positions import generation as generation
+from steerlib.core.positions import last as last
+from steerlib.core.positions import mask as mask
+from steerlib.core.positions import prompt as prompt
+from steerlib.core.positions import tokens as tokens
+from steerlib.core.preview import preview as preview
+from steerlib.core.prompts import answer_id as answer_id
+from steerlib.core.readouts import Readout as Readout
+from steerlib.core.setup import setup as setup
+from steerlib.core.sites import Site as Site
+from steerlib.core.sites import attn_out as attn_out
+from steerlib.core.sites import head as head
+from steerlib.core.sites import mlp_out as mlp_out
+from steerlib.core.sites import mlp_post as mlp_post
+from steerlib.core.sites import resid as resid
+from steerlib.core.sites import resid_pre as resid_pre
+from steerlib.core.sites import site as site
+from steerlib.core.steering import steer as steer
+from steerlib.core.storage import load_intervention as load_intervention
+from steerlib.methods.directions import diff_means as diff_means
+from steerlib.methods.directions import random_direction as random_direction
+
+__version__: str
