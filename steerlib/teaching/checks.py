@@ -37,14 +37,14 @@ def _solved(name: str) -> Iterator[None]:
     try:
         yield
     except NotImplementedError:
-        raise _error(f"{name} is still the stub; replace the `...` line.") from None
+        raise _error(f"{name} is still the stub; write its body.") from None
 
 
 def _call(fn: Callable[..., Any], *args: Any) -> Any:
     """What the reader's function returns."""
     with _solved(fn.__name__):
         result = fn(*args)
-    _require(result is not ..., f"{fn.__name__} returned `...`; replace it by your code.")
+    _require(result is not ..., f"{fn.__name__} returned an ellipsis; write its body.")
     return result
 
 
@@ -52,7 +52,7 @@ def _tensor(fn: Callable[..., Any], *args: Any, shape: tuple[int, ...]) -> Tenso
     result = _call(fn, *args)
     _require(
         isinstance(result, Tensor),
-        f"{fn.__name__} returned {type(result).__name__}, expected a tensor. Is `return` missing?",
+        f"{fn.__name__} returned {type(result).__name__}, expected a tensor. Is a return missing?",
     )
     _require(
         tuple(result.shape) == shape,
@@ -230,9 +230,9 @@ def test_random_control(fn: Callable[[Tensor, int], Float[Tensor, " d_model"]]) 
     _require(not _close(drawn[0], drawn[1]), "two seeds gave the same direction: use the seed.")
     norms = drawn.norm(dim=-1)
     _require(
-        not _close(norms, torch.ones(200)), "the length is 1; match the length of `direction`."
+        not _close(norms, torch.ones(200)), "the length is 1; match the length of the direction."
     )
-    _require(_close(norms / v.norm(), torch.ones(200)), "the length must be that of `direction`.")
+    _require(_close(norms / v.norm(), torch.ones(200)), "the length must be that of the direction.")
     cosine = drawn @ v / v.norm() ** 2
     _require(bool(cosine.abs().mean() < 0.3), "the control points along the direction itself.")
     # The mean of 200 isotropic directions has length about 1/sqrt(200) = 0.07 of each of them.
