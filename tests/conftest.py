@@ -29,8 +29,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _tokenizer(bos: bool, template: bool):
-    """A word-level tokenizer, with or without a BOS token and a chat template."""
+def _tokenizer(name: str):
+    """Qwen-2's own kind (bytes, no BOS token); else words, with a chat template for GPT-2 only."""
+    return _byte_tokenizer() if name == "qwen2" else _word_tokenizer(template=name == "gpt2")
+
+
+def _word_tokenizer(template: bool):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -38,16 +42,28 @@ def _tokenizer(bos: bool, template: bool):
     raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     raw.add_special_tokens(SPECIAL)
-    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<eos>"}
-    if bos:
-        special["bos_token"] = "<bos>"
-        raw.post_processor = processors.TemplateProcessing(
-            single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
-        )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, add_bos_token=bos, **special)
+    raw.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+    )
+    names = {f"{kind}_token": f"<{kind}>" for kind in ("unk", "pad", "bos", "eos")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, add_bos_token=True, **names)
     if template:
         tokenizer.chat_template = TEMPLATE
     return tokenizer
+
+
+def _byte_tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator([" ".join(WORDS)] * 9, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>")
 
 
 def _config(name: str, size: int):
@@ -66,7 +82,7 @@ def _config(name: str, size: int):
 def _build(folder: Path, name: str) -> None:
     from transformers import AutoModelForCausalLM
 
-    tokenizer = _tokenizer(bos=name != "qwen2", template=name == "gpt2")
+    tokenizer = _tokenizer(name)
     torch.manual_seed(ARCHITECTURES.index(name))
     model = AutoModelForCausalLM.from_config(_config(name, len(tokenizer)))
     with torch.no_grad():
@@ -133,6 +149,12 @@ def external() -> Path:
 def stories(external: Path) -> st.Model:
     """A real Llama of 260k parameters that writes short stories."""
     return st.load(external / "models" / "stories260k", engine="hf")
+
+
+@pytest.fixture(scope="session")
+def stories_bridge(external: Path) -> st.Model:
+    """The same on the bridge."""
+    return st.load(external / "models" / "stories260k")
 
 
 @pytest.fixture

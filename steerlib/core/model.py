@@ -8,6 +8,7 @@ step at small sizes).
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 from collections.abc import Iterator
@@ -283,8 +284,10 @@ def _from_pretrained(
 def _bridge(hf: Any, tokenizer: Any, name: str) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
+    # The bridge gives its tokenizer a BOS token where there is none: ours stays as it is.
+    own = copy.deepcopy(tokenizer)
     with _quiet():
-        return TransformerBridge.boot_transformers(name, hf_model=hf, tokenizer=tokenizer)
+        return TransformerBridge.boot_transformers(name, hf_model=hf, tokenizer=own)
 
 
 def _refuse_quantised(thing: Any, name: str) -> None:

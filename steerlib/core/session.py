@@ -107,19 +107,16 @@ class Session:
             where = self.where
             if where is None or where.is_decoding:
                 return
+            if where.past:
+                raise ValueError(
+                    "a condition reads the whole prompt, but part of it is in a cache that was "
+                    "filled before; enter st.steer before the first forward pass"
+                )
             tokens = (where.real & ~where.is_bos).to(h.device)
             h = part(self.model, condition.readout.site, h)
             self.decisions[condition] = condition.holds(condition.readout.pooled(h, tokens))
 
         return read
-
-    def _decision(self, condition: Condition) -> Bool[Tensor, " batch"]:
-        if condition not in self.decisions:
-            raise ValueError(
-                "a condition is decided while the prompt is read, but steering began after that; "
-                "enter st.steer before the first forward pass"
-            )
-        return self.decisions[condition]
 
     # --- edits
 
@@ -150,7 +147,7 @@ class Session:
         if not (isinstance(self.strength, float) and self.strength == 1.0):
             change = self._strengths(h) * change
         if term.condition is not None:
-            gate = self._decision(term.condition).to(h.device)[:, None]
+            gate = self.decisions[term.condition].to(h.device)[:, None]
             selected = gate if selected is True else gate & selected.to(h.device)
         if isinstance(selected, Tensor):
             change = torch.where(selected[..., None].to(h.device), change, 0.0)

@@ -85,19 +85,25 @@ def test_both_engines_steer_the_same(models, vector, name, kind):
 
 
 @pytest.mark.parametrize("kind", STEERABLE)
-def test_both_engines_steer_a_real_llama_the_same(external, stories, vector, kind):
-    bridge = st.load(external / "models" / "stories260k")
+def test_both_engines_steer_a_real_llama_the_same(stories, stories_bridge, vector, kind):
     edit = st.Add(_site(kind, 2), vector(width(stories, _site(kind))))
     results = []
-    for model in (stories, bridge):
+    for model in (stories, stories_bridge):
         with st.steer(model, edit):
             results.append(st.logits(model, "Once upon a time there was a dog"))
-    assert (results[0] - results[1]).abs().max() <= 1e-5
+    # The logits are as large as 20, so the difference is taken relative to their size.
+    assert (results[0] - results[1]).abs().max() <= 1e-5 * results[0].abs().max()
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "qwen2"])
 def test_the_residual_stream_is_the_sum_of_what_the_branches_write(models, name):
-    sites = [st.resid_pre(1), st.attn_out(1), st.mlp_out(1), st.resid(1), st.site("blocks.1.hook_resid_mid")]
+    sites = [
+        st.resid_pre(1),
+        st.attn_out(1),
+        st.mlp_out(1),
+        st.resid(1),
+        st.site("blocks.1.hook_resid_mid"),
+    ]
     pre, attn, mlp, post, mid = st.capture(models(name), PROMPTS, sites, at="prompt").values()
     assert torch.allclose(pre + attn, mid, atol=1e-4)
     assert torch.allclose(mid + mlp, post, atol=1e-4)

@@ -1,0 +1,140 @@
+"""Each edit's formula, written down a second time on random activations."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import steerlib as st
+from steerlib.core import edits
+from steerlib.core.edits import LowRank, Scaling
+
+H = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
+W, D, B = H[0, 0] * 2, H[1, 1] - 1, 0.3
+
+
+class _Aligned:
+    """Positions of two texts, the first padded by two."""
+
+    index = torch.tensor([[-1, -1, 0, 1, 2], [0, 1, 2, 3, 4]])
+
+
+def _delta(edit, h=H) -> Tensor:
+    return edit.delta(h, _Aligned())
+
+
+def test_low_rank_is_its_formula():
+    read, write, bias = torch.stack([W, D]), torch.stack([D, W]), torch.tensor([B, -B])
+    floor = torch.tensor([0.5, -torch.inf])
+    x, y = H @ W + B, H @ D - B
+    expected = (x * (x > 0.5))[..., None] * D + y[..., None] * W
+    assert torch.allclose(_delta(LowRank(read, bias, write, floor)), expected, atol=1e-5)
+
+
+def test_add_is_the_same_everywhere():
+    edit = edits.constant(D)
+    assert torch.allclose(_delta(edit), D.expand_as(H))
+    assert torch.equal(edit.constant, D)
+    assert edit.is_constant
+
+
+def test_project_leaves_nothing_along_the_direction_and_all_else():
+    after = H + _delta(edits.project(W))
+    across = D - (D @ W) / (W @ W) * W
+    assert (after @ W).abs().max() < 1e-4
+    assert torch.allclose(after @ across, H @ across, atol=1e-4)
+
+
+def test_half_space_moves_only_what_lies_outside_and_just_to_its_border():
+    outside = H @ W + B > 0
+    after = H + _delta(edits.half_space(W, B))
+    assert outside.any()
+    assert not outside.all()
+    assert torch.equal(after[~outside], H[~outside])
+    assert (after[outside] @ W + B).abs().max() < 1e-4
+    # The step is the shortest one: it is parallel to w.
+    step = (after - H)[outside]
+    cosine = torch.nn.functional.cosine_similarity(step, W.expand_as(step), dim=-1)
+    assert torch.allclose(cosine, torch.full_like(cosine, -1.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_clamp_equals_editing_the_latent_of_an_sae_and_keeping_its_error(threshold):
+    x = H @ W + B
+    z = torch.where(x > threshold, x, 0.0)
+    expected = (4.0 - z)[..., None] * D
+    assert torch.allclose(_delta(edits.clamp(W, B, D, 4.0, threshold)), expected, atol=1e-4)
+
+
+def test_loreft_is_its_formula():
+    rotation = torch.linalg.qr(torch.stack([W, D], 1)).Q.T
+    weight, bias = torch.stack([D, W]), torch.tensor([0.1, -0.2])
+    expected = (H @ weight.T + bias - H @ rotation.T) @ rotation
+    assert torch.allclose(_delta(edits.loreft(rotation, weight, bias)), expected, atol=1e-4)
+
+
+def test_loreft_needs_orthonormal_rows():
+    with pytest.raises(ValueError, match="orthonormal"):
+        edits.loreft(torch.stack([W, W]), torch.stack([W, W]), torch.zeros(2))
+
+
+def test_scale_by_a_number():
+    assert torch.allclose(_delta(Scaling(0.5)), 0.5 * H)
+
+
+def test_scale_by_position_counts_from_the_first_token_of_each_text():
+    factor = torch.tensor([1.0, 2.0, 3.0])
+    expected = torch.tensor([[0.0, 0, 1, 2, 3], [1, 2, 3, 0, 0]])[..., None] * H
+    assert torch.allclose(_delta(Scaling(factor)), expected)
+
+
+def test_a_dynamic_scale_is_bounded():
+    read = 100 * D
+    change = _delta(Scaling(0.5, read, 0.1))
+    factor = 0.5 * torch.tanh(H @ read / H.norm(dim=-1) + 0.1)
+    assert torch.allclose(change, factor[..., None] * H, atol=1e-5)
+    assert ((change.norm(dim=-1) / H.norm(dim=-1)) <= 0.5 + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        edits.constant(D),
+        edits.project(D),
+        edits.half_space(W, B),
+        edits.clamp(W, B, D, 2.0, 0.5),
+        Scaling(torch.tensor([1.0, 2.0])),
+        Scaling(0.5, W, 0.2),
+    ],
+)
+def test_a_scaled_edit_changes_that_much_more(edit):
+    assert torch.allclose(_delta(edit.scaled(-2.5)), -2.5 * _delta(edit), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [[float("nan"), 1.0], [[1.0, 2.0]], 3.0, []])
+def test_a_direction_is_one_finite_vector(value):
+    with pytest.raises(ValueError, match="direction"):
+        st.Add(st.resid(0), value)
+
+
+def test_directions_without_a_length_are_refused():
+    with pytest.raises(ValueError, match="zero"):
+        st.Project(st.resid(0), torch.zeros(4))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"'write': \(1, 5\)"):
+        LowRank(torch.ones(1, 4), torch.ones(1), torch.ones(1, 5), torch.ones(1))
+
+
+def test_an_edit_keeps_its_own_copy():
+    direction = torch.ones(4)
+    edit = edits.constant(direction)
+    direction += 1
+    assert torch.equal(edit.constant, torch.ones(4))
+
+
+def test_parameters_keep_their_gradient():
+    direction = torch.nn.Parameter(torch.ones(6))
+    (H + _delta(edits.constant(direction))).sum().backward()
+    assert direction.grad is not None
+    assert torch.allclose(direction.grad, torch.full((6,), 10.0))

@@ -1,0 +1,172 @@
+"""The algebra of interventions, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as s
+
+import steerlib as st
+
+SITE, WIDTH = st.resid(1), 4
+numbers = s.floats(-8, 8, width=32).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
+vectors = s.lists(numbers, min_size=WIDTH, max_size=WIDTH)
+
+
+def _close(a, b) -> bool:
+    return torch.allclose(a.direction, b.direction, atol=1e-3, rtol=1e-4)
+
+
+def _add(values, site=SITE):
+    return st.Add(site, torch.tensor(values))
+
+
+@given(vectors, vectors, vectors)
+def test_sums_commute_and_associate(a, b, c):
+    a, b, c = _add(a), _add(b), _add(c)
+    assert _close(a + b, b + a)
+    assert _close((a + b) + c, a + (b + c))
+
+
+@given(vectors, vectors, numbers, numbers)
+def test_multiplication_distributes(a, b, x, y):
+    a, b = _add(a), _add(b)
+    assert _close(x * (a + b), x * a + x * b)
+    assert _close((x + y) * a, x * a + y * a)
+    assert _close(x * (y * a), (x * y) * a)
+
+
+@given(vectors, vectors)
+def test_differences_are_sums_with_the_negative(a, b):
+    assert torch.allclose(
+        (_add(a) - _add(b)).direction, torch.tensor(a) - torch.tensor(b), atol=1e-3
+    )
+    assert torch.equal((-_add(a)).direction, -torch.tensor(a))
+
+
+@given(vectors.filter(lambda v: sum(x * x for x in v) > 0.01), s.floats(0.1, 8))
+def test_a_unit_has_length_one_and_keeps_its_direction(v, x):
+    unit = _add(v).unit()
+    assert unit.direction.norm().item() == pytest.approx(1.0, abs=1e-5)
+    assert _close((x * _add(v)).unit(), unit)
+    assert _close((-x * _add(v)).unit(), -unit)
+
+
+@given(numbers, vectors)
+def test_numpy_numbers_work_on_both_sides(x, v):
+    for number in (np.float64(x), np.float32(x), torch.tensor(x)):
+        assert isinstance(number * _add(v), st.Intervention)
+        assert _close(number * _add(v), _add(v) * x)
+
+
+@given(s.floats(0.1, 8), vectors)
+def test_division_undoes_multiplication(x, v):
+    assert _close((x * _add(v)) / x, _add(v))
+
+
+def test_a_sum_over_sites_keeps_both_and_sorts_them():
+    both = _add([1.0] * WIDTH, st.resid(2)) + _add([1.0] * WIDTH, st.attn_out(1))
+    assert both.sites == (st.attn_out(1), st.resid(2))
+    with pytest.raises(ValueError, match="one site has a direction"):
+        both.direction  # noqa: B018
+    with pytest.raises(ValueError, match="2 sites"):
+        both.site  # noqa: B018
+
+
+def test_constants_at_different_positions_stay_apart():
+    a = _add([1.0] * WIDTH)
+    assert len((a + a.at(st.last)).terms) == 2
+    assert len((a + a.at(st.last)).at(st.last).terms) == 1
+    assert _close((a + a.at(st.last)).at(st.prompt), 2 * a)
+
+
+def test_values_do_not_change():
+    a = _add([1.0] * WIDTH)
+    _ = (2 * a).at(st.last), a + a, a.unit()
+    assert torch.equal(a.direction, torch.ones(WIDTH))
+    assert a.terms[0].positions == st.everywhere
+    with pytest.raises(AttributeError):
+        a.terms = ()
+
+
+def test_an_add_has_no_score():
+    a = _add([1.0] * WIDTH)
+    for compare in (lambda: a > 0.3, lambda: a < 0.3):
+        with pytest.raises(TypeError, match=r"\.readout > threshold"):
+            compare()
+
+
+def test_the_readout_of_an_add_is_its_unit_direction():
+    readout = _add([3.0, 0.0, 4.0, 0.0]).readout
+    assert torch.allclose(readout.w, torch.tensor([0.6, 0.0, 0.8, 0.0]))
+    assert readout.site == SITE
+
+
+def test_relative_has_the_mean_length_of_the_activations(gpt2, vector):
+    texts = ["tell me about the dog", "a big red ball"]
+    lengths = st.capture(gpt2, texts, [SITE], at="prompt")[SITE].norm(dim=-1)
+    relative = st.Add(SITE, 7 * vector()).relative(gpt2, texts)
+    assert relative.direction.norm().item() == pytest.approx(lengths.mean().item(), rel=1e-5)
+    assert torch.allclose(relative.unit().direction, vector(), atol=1e-6)
+
+
+def test_the_zero_vector_has_no_unit():
+    with pytest.raises(ValueError, match="zero"):
+        _add([0.0] * WIDTH).unit()
+
+
+@pytest.mark.parametrize("factor", ["two", None, [1, 2]])
+def test_only_numbers_multiply(factor):
+    with pytest.raises(TypeError, match="by a number"):
+        _add([1.0] * WIDTH) * factor
+
+
+def test_one_strength_per_sample_belongs_to_steer():
+    with pytest.raises(TypeError, match=r"st\.steer"):
+        _add([1.0] * WIDTH) * torch.tensor([1.0, 2.0])
+
+
+def test_only_interventions_are_added():
+    for wrong in (1.0, torch.ones(WIDTH)):
+        with pytest.raises(TypeError):
+            _add([1.0] * WIDTH) + wrong
+        with pytest.raises(TypeError):
+            _add([1.0] * WIDTH) - wrong
+
+
+def test_a_site_that_cannot_be_steered_is_refused():
+    with pytest.raises(ValueError, match=r"hook_resid_mid cannot be steered.*attn_out\(1\)"):
+        st.Add("blocks.1.hook_resid_mid", torch.ones(WIDTH))
+
+
+def test_an_intervention_is_not_empty():
+    with pytest.raises(ValueError, match="at least one term"):
+        st.Intervention(())
+
+
+def test_a_condition_must_not_come_after_what_it_gates():
+    late = st.Readout(st.resid(2), torch.ones(WIDTH)) > 0
+    with pytest.raises(ValueError, match="too late"):
+        _add([1.0] * WIDTH).when(late)
+
+
+def test_a_term_has_one_condition():
+    condition = st.Readout(st.resid(0), torch.ones(WIDTH)) > 0
+    with pytest.raises(ValueError, match="condition already"):
+        _add([1.0] * WIDTH).when(condition).when(condition)
+    with pytest.raises(TypeError, match="readout > number"):
+        _add([1.0] * WIDTH).when(True)
+
+
+def test_vectors_of_different_models_are_not_added(gpt2, llama):
+    a, b = st.random_direction(gpt2, SITE), st.random_direction(llama, SITE)
+    with pytest.raises(ValueError, match="different models"):
+        a + b
+
+
+def test_a_sum_remembers_where_it_comes_from(gpt2, vector):
+    a = st.random_direction(gpt2, SITE, seed=3)
+    assert (2 * a + st.Add(SITE, vector())).origin == a.origin
+    both = (a + st.random_direction(gpt2, SITE, seed=4)).origin
+    assert both.revision == gpt2.revision
+    assert both.seed is None
