@@ -1,10 +1,12 @@
-"""Numbers on the pages that follow from a formula are computed again."""
+"""What the pages state is true: numbers follow from their formula, programs run."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "book" / "own-model.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "book" / "own-model.md"
 
 # From each model's config.json: blocks, key-value heads, head width.
 SHAPES = {
@@ -39,3 +41,23 @@ def test_the_memory_table_follows_from_the_shapes(row):
     assert float(full) == round(float(billions) * 4e9 / 2**30, 1)
     assert float(half) == round(float(billions) * 2e9 / 2**30, 1)
     assert int(cache) == round(2 * blocks * heads * width * 1000 * 2 / 2**20)
+
+
+def programs(name):
+    """The Python programs of a page that start from nothing."""
+    page = (ROOT / "book" / f"{name}.md").read_text(encoding="utf8")
+    found = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return [program for program in found if 'load("world")' in program]
+
+
+@pytest.mark.parametrize("name", ["intro", "nothing-happens"])
+def test_the_programs_on_the_pages_run(name, capsys):
+    if not (ROOT / "data" / "world" / "config.json").exists():
+        pytest.skip("data/world is not there yet: `make world` trains it")
+    import steerlib as st
+
+    found = programs(name)
+    assert found
+    for program in found:
+        exec(program, {"st": st})
+        assert capsys.readouterr().out.strip()
