@@ -40,21 +40,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def demonstrate(options: argparse.Namespace) -> str:
-    """The two generations as text in two columns."""
+    """Both generations as text in two columns."""
+    plain, steered = generations(options)
+    title = f"steered: {options.concept} x {options.strength:g}"
+    columns = side_by_side(("unsteered", plain), (title, steered))
+    return f"{options.model}: {options.prompt}\n\n{columns}"
+
+
+def generations(options: argparse.Namespace) -> tuple[str, str]:
+    """The model's answer to the prompt without and with steering."""
     import steerlib as st
 
     st.setup(seed=options.seed)
+    data = st.world.concept(options.concept, seed=options.seed).train
     model = st.load(options.model, engine="hf")
     layer = (model.n_layers - 1) // 2 if options.layer is None else options.layer
-    data = st.world.concept(options.concept, seed=options.seed).train
     direction = st.diff_means(model, data, st.resid(layer))
     vector = direction.relative(model, data.texts[:64]).at(st.last | st.generation)
-    prompt, chat = options.prompt, options.chat
-    plain = st.generate(model, prompt, chat=chat)
+    plain = st.generate(model, options.prompt, chat=options.chat)
     with st.steer(model, vector, strength=options.strength):
-        steered = st.generate(model, prompt, chat=chat)
-    title = f"{options.concept} x {options.strength:g} at {st.resid(layer)}"
-    return f"{model.id}: {prompt}\n\n{side_by_side(('unsteered', plain), (title, steered))}"
+        return plain, st.generate(model, options.prompt, chat=options.chat)
 
 
 def side_by_side(*columns: tuple[str, str]) -> str:

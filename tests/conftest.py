@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 import steerlib as st
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The same examples in every run, and no clock: the machine may be busy.
+hypothesis.settings.register_profile("steerlib", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steerlib")
 
 ARCHITECTURES = ("gpt2", "llama", "gemma2", "qwen2")
 SPECIAL = ["<pad>", "<unk>", "<bos>", "<eos>", "<system>", "<user>", "<assistant>"]

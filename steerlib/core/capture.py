@@ -145,7 +145,8 @@ def _run(
 
         return read
 
-    handles = [attach(resolve(model, site), reader(site)) for site in dict.fromkeys(sites)]
+    places = {site: resolve(model, site) for site in sites}
+    handles = [attach(place, reader(site)) for site, place in places.items()]
     try:
         model.decoder(input_ids=ids, use_cache=False, **positions_and_mask(attention))
     except _Done:

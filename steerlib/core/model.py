@@ -197,9 +197,11 @@ def load(
         device = "cuda" if torch.cuda.is_available() and str(name) not in SHIPPED else "cpu"
     hf, tokenizer = _from_pretrained(str(folder or name), str(name), dtype, revision)
     _refuse_quantised(hf, str(name))
-    hf = hf.to(device).eval().requires_grad_(False)
+    hf = hf.to(device).eval()
     found = folder_hash(folder) if folder else getattr(hf.config, "_commit_hash", None)
     module = _bridge(hf, tokenizer, str(name)) if engine == "bridge" else hf
+    # After the bridge, which makes parameters of its own (GPT-2's query, key and value apart).
+    hf.requires_grad_(False)
     return Model(module, tokenizer, engine, str(name), found or revision or "unknown")
 
 
@@ -324,20 +326,25 @@ def _hash_file(path: Path, digest: Any, block: int = 1 << 20, blocks: int = 32) 
 
 
 def _fingerprint(model: Model) -> str:
-    """A hash of embeddings, block outputs and adapters, the same on both engines."""
-    from steerlib.core.sites import Site, resolve
-
+    """A hash of embeddings, what blocks write, and adapters; the same on both engines."""
     weights = [model.hf.get_input_embeddings().weight]
-    for layer, block in enumerate(model.blocks):
-        plain = Model(model.module, model.tokenizer, "hf", "", "")
-        for kind in ("head", "mlp_post"):
-            if model.engine == "hf":
-                weights.append(resolve(plain, Site(kind, layer)).module.weight)
-        weights += [p for n, p in block.named_parameters() if "lora_" in n or "adapter" in n]
+    for layer in range(model.n_layers):
+        weights += [module.weight for module in _projections(model, layer)]
+    weights += [p for name, p in model.hf.named_parameters() if "lora_" in name]
     digest = hashlib.sha256()
     for weight in weights:
         digest.update(str(tuple(weight.shape)).encode() + _sample(weight).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _projections(model: Model, layer: int) -> list[nn.Module]:
+    """The modules by which attention and MLP write into the residual stream."""
+    from steerlib.core.sites import Site, resolve
+
+    if model.engine == "bridge":
+        block = model.module.blocks[layer]
+        return [block.attn.o.original_component, block.mlp.out.original_component]
+    return [resolve(model, Site(kind, layer)).module for kind in ("head", "mlp_post")]
 
 
 def _sample(weight: Float[Tensor, ...]) -> Float[Tensor, " n"]:

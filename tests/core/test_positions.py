@@ -108,7 +108,7 @@ def test_unknown_json_is_refused():
 
 def test_names_stand_for_selections():
     assert positions.as_positions("last") == st.last
-    with pytest.raises(ValueError, match="'first'.*everywhere, last, prompt"):
+    with pytest.raises(ValueError, match=r"'first'.*everywhere, last, prompt"):
         positions.as_positions("first")
 
 
