@@ -1,15 +1,13 @@
 """The book's own Sphinx extension: numbers from the records, API pages, no network."""
 
 import ast
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.loading import ROOT, load_script
+
 SOURCE = '''"""A module.
 
 Chapter: hooks.
@@ -58,16 +56,6 @@ def _private() -> None:
 '''
 
 
-def load(folder: str, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     entry = {"value": 0.8731, "tol": 0.02, "interval": [0.85, 0.9], "n": 40, "seed": 1}
@@ -77,7 +65,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_a_recorded_number_prints_the_digits_that_its_tolerance_supports(results: Path) -> None:
-    claims = load("book/_ext", "recorded").read_results(results)["hooks"]
+    claims = load_script("book/_ext", "recorded").read_results(results)["hooks"]
     assert str(claims["share"]) == "0.87"
     assert claims["share"].percent == "87%"
     assert claims["share"].interval == "[0.85, 0.90]"
@@ -86,12 +74,12 @@ def test_a_recorded_number_prints_the_digits_that_its_tolerance_supports(results
 
 
 def test_a_negative_number_has_a_minus_sign_and_not_a_hyphen() -> None:
-    recorded = load("book/_ext", "recorded").Recorded(-1.25, 0.01)
+    recorded = load_script("book/_ext", "recorded").Recorded(-1.25, 0.01)
     assert str(recorded) == "\N{MINUS SIGN}1.25"
 
 
 def test_an_interval_that_was_not_recorded_is_an_error(results: Path) -> None:
-    claims = load("book/_ext", "recorded").read_results(results)["hooks"]
+    claims = load_script("book/_ext", "recorded").read_results(results)["hooks"]
     with pytest.raises(ValueError, match="without an interval"):
         _ = claims["count"].interval
 
@@ -99,7 +87,7 @@ def test_an_interval_that_was_not_recorded_is_an_error(results: Path) -> None:
 def test_a_name_that_is_not_recorded_fails_where_it_is_used(results: Path) -> None:
     import jinja2
 
-    claims = load("book/_ext", "recorded").read_results(results)
+    claims = load_script("book/_ext", "recorded").read_results(results)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     assert environment.from_string("{{ claims.hooks.share }}").render(claims=claims) == "0.87"
     with pytest.raises(jinja2.UndefinedError):
@@ -112,7 +100,7 @@ def page(tmp_path: Path) -> str:
     package.mkdir()
     (package / "__init__.py").write_text('_EXPORTS = {"thing": ("f",)}\n')
     (package / "thing.py").write_text(SOURCE)
-    return str(load("book/_ext", "reference").module_page(tmp_path, "steerlib.thing"))
+    return str(load_script("book/_ext", "reference").module_page(tmp_path, "steerlib.thing"))
 
 
 def test_the_api_page_names_public_things_as_they_are_imported(page: str) -> None:
@@ -154,4 +142,4 @@ def test_a_page_that_asks_another_machine_is_found(
     tmp_path: Path, html: str, outside: bool
 ) -> None:
     (tmp_path / "page.html").write_text(html)
-    assert bool(list(load("tools", "build_book").outside_requests(tmp_path))) == outside
+    assert bool(list(load_script("tools", "build_book").outside_requests(tmp_path))) == outside

@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with the wheel, whose dependencies are borrowed from this one."""
     folder = tmp_path_factory.mktemp("empty environment")
-    venv.create(folder, with_pip=False)
+    venv.create(folder, with_pip=False, symlinks=os.name != "nt")
     there = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
     borrowed = [path for path in sys.path if path.endswith("site-packages")]
     # As names on the path, not as site folders: a .pth in them would bring this checkout along.

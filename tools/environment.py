@@ -59,7 +59,8 @@ def main() -> None:
         return
     print("Setting up .venv: about a minute and 2 GB ...", flush=True)
     moved = STAMP.exists() and not STAMP.read_text(encoding="utf-8").endswith(f" {VENV}\n")
-    venv.create(VENV, with_pip=True, clear=moved or not PYTHON.exists())
+    if moved or not PYTHON.exists():
+        venv.create(VENV, with_pip=True, clear=True, symlinks=os.name != "nt")
     uv = shutil.which("uv")
     if not (uv and install_with_uv(uv)):
         install_with_pip()

@@ -47,7 +47,7 @@ def borrow_torch() -> None:
 
 def install(pins: list[str]) -> None:
     """A new environment with these pins and what the tests need."""
-    venv.create(VENV, with_pip=True, clear=True)
+    venv.create(VENV, with_pip=True, clear=True, symlinks=os.name != "nt")
     if not any(pin.startswith("torch==") for pin in pins):
         borrow_torch()
     command = [str(PYTHON), "-m", "pip", "install", "--quiet", *pins, *TOOLS]
