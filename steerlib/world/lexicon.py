@@ -3,6 +3,7 @@
 A word's part of speech decides where the grammar allows it, its lexicon which concept it shows.
 Concept and grammar are independent by construction, so that concept, instruction and fluency
 can each be judged exactly. Six words belong to two lexicons (`POLYSEMOUS`): the hard negatives.
+A seventh, `patient`, is a noun of medicine and the adjective of a topic.
 """
 
 from __future__ import annotations
