@@ -143,3 +143,13 @@ def test_a_page_that_asks_another_machine_is_found(
 ) -> None:
     (tmp_path / "page.html").write_text(html)
     assert bool(list(load_script("tools", "build_book").outside_requests(tmp_path))) == outside
+
+
+def test_a_page_that_names_a_missing_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "here.css").touch()
+    (tmp_path / "page.html").write_text(
+        '<link href="here.css?v=1"><a href="#top"></a><a href="https://example.org">'
+        '<a href="page.html#part"></a><script src="gone.js?v=2"></script>'
+    )
+    missing = list(load_script("tools", "build_book").missing_files(tmp_path))
+    assert missing == ["page.html: gone.js"]

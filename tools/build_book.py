@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
@@ -17,6 +18,9 @@ REQUEST = re.compile(
     re.IGNORECASE,
 )
 
+# A relative address, up to its query or anchor.
+LOCAL = re.compile(r"""\s(?:src|href)="(?![a-z]+:|//|#|\?)([^"#?]+)""")
+
 
 def outside_requests(folder: Path) -> Iterator[str]:
     """Every place in the pages and styles that would need the network."""
@@ -24,6 +28,16 @@ def outside_requests(folder: Path) -> Iterator[str]:
         for found in REQUEST.finditer(path.read_text(encoding="utf-8", errors="replace")):
             if 'rel="canonical"' not in found[0]:
                 yield f"{path.relative_to(folder)}: {found[0][:120]}"
+
+
+def missing_files(folder: Path) -> Iterator[str]:
+    """Every script, style, picture or page that a page names and that is not there."""
+    for path in sorted(folder.rglob("*.html")):
+        if "_static" in path.parts:
+            continue
+        for target in LOCAL.findall(path.read_text(encoding="utf-8")):
+            if not (path.parent / unquote(target)).exists():
+                yield f"{path.relative_to(folder)}: {target}"
 
 
 def build() -> int:
@@ -34,14 +48,15 @@ def build() -> int:
 
 
 def main() -> int:
-    """Build, look for requests that leave the machine, and say where the pages are."""
+    """Build, look for what a reader without a network would miss, and say where the pages are."""
     status = build()
-    requests = list(outside_requests(HTML)) if status == 0 else []
-    for request in requests:
-        print(f"asks another machine: {request}", file=sys.stderr)
-    if status == 0 and not requests:
-        print(f"The book is at {(HTML / 'index.html').as_uri()}")
-    return status or int(bool(requests))
+    if status != 0:
+        return status
+    wrong = [f"asks another machine: {place}" for place in outside_requests(HTML)]
+    wrong += [f"leads nowhere: {place}" for place in missing_files(HTML)]
+    print(*wrong, sep="\n", end="\n" if wrong else "", file=sys.stderr)
+    print(f"The book is at {(HTML / 'index.html').as_uri()}")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -45,14 +45,13 @@ def mend_theme(app: Sphinx) -> None:
 def strip_remote(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Drop the scripts that would reach for another machine."""
-    context["script_files"] = [
-        script for script in context.get("script_files", []) if not _is_remote(script)
-    ]
+    """Drop the scripts that would reach for another machine, and their styles."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [asset for asset in context.get(kind, []) if not _is_remote(asset)]
 
 
-def _is_remote(script: Any) -> bool:
-    text = f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}"
+def _is_remote(asset: Any) -> bool:
+    text = f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {})}"
     return bool(REMOTE.search(text))
 
 
