@@ -11,12 +11,12 @@ PAGE = ROOT / "book" / "own-model.md"
 # From each model's config.json: blocks, key-value heads, head width.
 SHAPES = {
     "gpt2": (12, 12, 64),
-    "Qwen/Qwen2.5-0.5B-Instruct": (24, 2, 64),
-    "meta-llama/Llama-3.2-1B-Instruct": (16, 8, 64),
-    "Qwen/Qwen2.5-1.5B-Instruct": (28, 2, 128),
-    "google/gemma-2-2b-it": (26, 4, 256),
-    "meta-llama/Llama-3.1-8B-Instruct": (32, 8, 128),
-    "google/gemma-2-9b-it": (42, 8, 256),
+    "Qwen2.5-0.5B": (24, 2, 64),
+    "Llama-3.2-1B": (16, 8, 64),
+    "Qwen2.5-1.5B": (28, 2, 128),
+    "gemma-2-2b": (26, 4, 256),
+    "Llama-3.1-8B": (32, 8, 128),
+    "gemma-2-9b": (42, 8, 256),
 }
 
 
