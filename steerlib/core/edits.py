@@ -149,10 +149,9 @@ class Scaling:
     def delta(self, h: Float[Tensor, "batch pos d"], where: Where) -> Float[Tensor, "batch pos d"]:
         factor = self.alpha
         if factor.ndim:
-            inside = (where.index >= 0) & (where.index < len(factor))
-            factor = torch.where(inside, factor[where.index.clamp(0, len(factor) - 1)], 0.0)[
-                ..., None
-            ]
+            index = where.index.to(h.device)
+            inside = (index >= 0) & (index < len(factor))
+            factor = torch.where(inside, factor[index.clamp(0, len(factor) - 1)], 0.0)[..., None]
         if self.read is not None and self.bias is not None:
             cosine = normalize(h, dim=-1) @ self.read
             factor = factor * torch.tanh(cosine + self.bias)[..., None]

@@ -172,7 +172,7 @@ def load(
     *,
     engine: Engine = "bridge",
     device: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     revision: str | None = None,
 ) -> Model:
     """Load a language model for steering; its weights are frozen.
@@ -181,7 +181,8 @@ def load(
         name: "world" or "world-b" (shipped), a local folder, or a Hugging Face name.
         engine: "bridge" (TransformerLens, default) or "hf".
         device: such as "cuda"; default: the GPU where there is one, the CPU for shipped models.
-        dtype: of the weights; edits are computed in float32 whatever it is.
+        dtype: of the weights; default: float32, or what `KNOWN_MODELS` says. Edits are computed in
+            float32 whatever it is.
         revision: a branch or commit on the hub.
 
     Raises:
@@ -195,6 +196,9 @@ def load(
     folder = _folder(str(name))
     if device is None:
         device = "cuda" if torch.cuda.is_available() and str(name) not in SHIPPED else "cpu"
+    if dtype is None:
+        known = KNOWN_MODELS.get(str(name))
+        dtype = getattr(torch, known.dtype) if known else torch.float32
     hf, tokenizer = _from_pretrained(str(folder or name), str(name), dtype, revision)
     _refuse_quantised(hf, str(name))
     hf = hf.to(device).eval()

@@ -80,7 +80,6 @@ class Session:
         if not where.is_decoding:
             self._prompt_length = where.prompt_length
             self._prompt_width = past + tokens.shape[1]
-            self.decisions.clear()
         self._select(where)
 
     def _select(self, where: Where) -> None:

@@ -109,6 +109,36 @@ def test_the_residual_stream_is_the_sum_of_what_the_branches_write(models, name)
     assert torch.allclose(mid + mlp, post, atol=1e-4)
 
 
+def _other_architecture(name):
+    import transformers
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    shape |= {"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64}
+    config = getattr(transformers, name)(vocab_size=42, pad_token_id=0, bos_token_id=2, **shape)
+    torch.manual_seed(0)
+    hf = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in hf.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return hf
+
+
+@pytest.mark.parametrize(
+    "name", ["MistralConfig", "Qwen3Config", "Gemma3TextConfig", "Olmo2Config"]
+)
+def test_other_models_of_the_same_layout_work(llama, name):
+    model = st.wrap(_other_architecture(name), llama.tokenizer)
+    pre, attn, mlp, post = st.capture(
+        model, PROMPTS, [st.resid_pre(1), st.attn_out(1), st.mlp_out(1), st.resid(1)], at="prompt"
+    ).values()
+    assert torch.allclose(pre + attn + mlp, post, atol=1e-5)
+    plain = st.logits(model, PROMPTS)
+    for kind in STEERABLE:
+        edit = st.Add(_site(kind), torch.ones(width(model, _site(kind))))
+        with st.steer(model, edit):
+            assert not torch.allclose(st.logits(model, PROMPTS), plain, atol=1e-4)
+
+
 def test_one_head_is_its_part_of_all_heads(gpt2):
     sites = [Site("head", 1), st.head(1, 2)]
     whole, one = st.capture(gpt2, PROMPTS, sites).values()

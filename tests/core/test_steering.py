@@ -200,6 +200,15 @@ def test_the_users_own_generate_is_steered_alike(models, vector, engine, positio
         assert ours == new
 
 
+def test_the_bridges_own_generate_is_steered_alike(models, vector):
+    model = models("llama", "bridge")
+    ids = torch.tensor([_ids(model, PROMPTS[1])])
+    with st.steer(model, st.Add(st.resid(1), 4 * vector()).at(st.last | st.generation)):
+        ours = st.generate(model, PROMPTS[1], max_new_tokens=8)
+        theirs = model.module.generate(ids, max_new_tokens=8, do_sample=False, verbose=False)
+    assert ours == model.tokenizer.decode(theirs[0, ids.shape[1] :], skip_special_tokens=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_strength_zero_is_bit_identical(folders, vector, dtype):
     model = st.load(folders["llama"], engine="hf", dtype=dtype)
