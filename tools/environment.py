@@ -36,7 +36,7 @@ def install_with_uv(uv: str) -> bool:
 
 def install_with_pip() -> None:
     """Install the pins with the environment's own pip."""
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "-r", "requirements.txt"]
+    command = [str(PYTHON), "-m", "pip", "install", "-qq", "-r", "requirements.txt"]
     subprocess.run(command, cwd=ROOT, check=True)
 
 

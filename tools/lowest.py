@@ -50,7 +50,7 @@ def install(pins: list[str]) -> None:
     venv.create(VENV, with_pip=True, clear=True, symlinks=os.name != "nt")
     if not any(pin.startswith("torch==") for pin in pins):
         borrow_torch()
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", *pins, *TOOLS]
+    command = [str(PYTHON), "-m", "pip", "install", "-qq", *pins, *TOOLS]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
