@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from steerlib import __main__ as main
-from steerlib.core.model import _folder
+from steerlib.core.loading import find_folder
 
 
 def test_two_texts_stand_side_by_side(monkeypatch):
@@ -22,7 +22,7 @@ def test_two_texts_stand_side_by_side(monkeypatch):
 
 def _world() -> bool:
     try:
-        return _folder("world") is not None
+        return find_folder("world") is not None
     except ValueError:
         return False
 

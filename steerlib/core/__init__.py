@@ -1,5 +1,5 @@
 """What an intervention is and how it meets a model.
 
-Read in this order: `sites`, `positions`, `edits`, `readouts`, `interventions`, `model`,
+Read in this order: `sites`, `where`, `positions`, `edits`, `readouts`, `interventions`, `model`,
 `prompts`, `session`, `steering`, `capture`, `generation`, `preview`, `storage`.
 """

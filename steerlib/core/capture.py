@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlib.core.model import Model
-from steerlib.core.positions import Positions, Where, as_positions, last
+from steerlib.core.positions import Positions, as_positions, last
 from steerlib.core.prompts import Prompts, encode, pad
 from steerlib.core.session import rows_of_batch
 from steerlib.core.sites import Site, as_site, attach, part, resolve
+from steerlib.core.where import Where
 
 T = TypeVar("T")
 Take = Callable[[Float[Tensor, "batch pos d"], Bool[Tensor, "batch pos"]], T]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear, normalize
 
-from steerlib.core.positions import Where
+from steerlib.core.where import Where
 
 
 def vector(value: Any, name: str, ndim: int) -> Tensor:

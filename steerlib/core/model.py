@@ -8,14 +8,9 @@ step at small sizes).
 
 from __future__ import annotations
 
-import copy
-import difflib
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,36 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from steerlib.core.loading import (
+    KNOWN_MODELS,
+    SHIPPED,
+    boot_bridge,
+    find_folder,
+    folder_hash,
+    from_pretrained,
+    refuse_quantised,
+)
+
 Engine = Literal["bridge", "hf"]
-
-
-@dataclass(frozen=True)
-class Known:
-    """A public model of a tested architecture: its size and the dtype to use."""
-
-    layers: int
-    d_model: int
-    parameters: float
-    dtype: str
-
-    @property
-    def gigabytes(self) -> float:
-        """Memory of the weights in this dtype, in GB."""
-        return self.parameters * (4 if self.dtype == "float32" else 2) / 1e9
-
-
-# Their architectures are tested on small folders; bfloat16 where float32 needs more than 16 GB.
-KNOWN_MODELS = {
-    "gpt2": Known(12, 768, 0.124e9, "float32"),
-    "gpt2-medium": Known(24, 1024, 0.355e9, "float32"),
-    "Qwen/Qwen2.5-0.5B-Instruct": Known(24, 896, 0.494e9, "float32"),
-    "Qwen/Qwen2.5-1.5B-Instruct": Known(28, 1536, 1.54e9, "float32"),
-    "meta-llama/Llama-3.2-1B-Instruct": Known(16, 2048, 1.24e9, "float32"),
-    "google/gemma-2-2b-it": Known(26, 2304, 2.61e9, "float32"),
-    "meta-llama/Llama-3.1-8B-Instruct": Known(32, 4096, 8.03e9, "bfloat16"),
-    "google/gemma-2-9b-it": Known(42, 3584, 9.24e9, "bfloat16"),
-}
-SHIPPED = ("world", "world-b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,17 +169,17 @@ def load(
     """
     if engine not in ("bridge", "hf"):
         raise ValueError(f"engine is 'bridge' or 'hf', got {engine!r}")
-    folder = _folder(str(name))
+    folder = find_folder(str(name))
     if device is None:
         device = "cuda" if torch.cuda.is_available() and str(name) not in SHIPPED else "cpu"
     if dtype is None:
         known = KNOWN_MODELS.get(str(name))
         dtype = getattr(torch, known.dtype) if known else torch.float32
-    hf, tokenizer = _from_pretrained(str(folder or name), str(name), dtype, revision)
-    _refuse_quantised(hf, str(name))
+    hf, tokenizer = from_pretrained(str(folder or name), str(name), dtype, revision)
+    refuse_quantised(hf, str(name))
     hf = hf.to(device).eval()
     found = folder_hash(folder) if folder else getattr(hf.config, "_commit_hash", None)
-    module = _bridge(hf, tokenizer, str(name)) if engine == "bridge" else hf
+    module = boot_bridge(hf, tokenizer, str(name)) if engine == "bridge" else hf
     # After the bridge, which makes parameters of its own (GPT-2's query, key and value apart).
     hf.requires_grad_(False)
     return Model(module, tokenizer, engine, str(name), found or revision or "unknown")
@@ -227,106 +203,8 @@ def wrap(module: Any, tokenizer: Any, *, id: str | None = None) -> Model:
         )
     draft = Model(module, tokenizer, engine, "", "")
     name = id or getattr(draft.config, "name_or_path", "") or type(draft.hf).__name__
-    _refuse_quantised(draft.hf, name)
+    refuse_quantised(draft.hf, name)
     return Model(module, tokenizer, engine, name, _fingerprint(draft))
-
-
-def _folder(name: str) -> Path | None:
-    """The local folder of a model, if it has one."""
-    if name in SHIPPED:
-        packaged = Path(str(resources.files("steerlib"))) / "data" / name
-        checkout = Path(__file__).parents[2] / "data" / name
-        for folder in (packaged, checkout):
-            if (folder / "config.json").is_file():
-                return folder
-        raise ValueError(
-            f"the shipped model {name!r} is not in this installation (looked in {packaged} and "
-            f"{checkout}); reinstall steerlib, or run `make world` in a checkout"
-        )
-    folder = Path(name).expanduser()
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"{name} is a folder without config.json: no Hugging Face model")
-    return folder if folder.is_dir() else None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars while a model loads; the user's setting comes back."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _from_pretrained(
-    path: str, name: str, dtype: torch.dtype, revision: str | None
-) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    source = {} if revision is None else {"revision": revision}
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(path, **source)
-            _refuse_quantised(config, name)
-            # Only the eager kernel applies Gemma-2's soft cap on attention scores.
-            capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
-            kernel = {"attn_implementation": "eager"} if capped else {}
-            hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **source, **kernel)
-            return hf, AutoTokenizer.from_pretrained(path, **source)
-    except OSError as error:
-        names = [*SHIPPED, *KNOWN_MODELS]
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
-        raise ValueError(
-            f"cannot load a model {name!r}: it is no local folder, and Hugging Face says: "
-            f"{str(error).splitlines()[0]} Models known to work: {', '.join(close)}"
-        ) from error
-
-
-def _bridge(hf: Any, tokenizer: Any, name: str) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    # The bridge gives its tokenizer a BOS token where there is none: ours stays as it is.
-    own = copy.deepcopy(tokenizer)
-    with _quiet():
-        return TransformerBridge.boot_transformers(name, hf_model=hf, tokenizer=own)
-
-
-def _refuse_quantised(thing: Any, name: str) -> None:
-    """Quantised weights differ between devices and backends; vectors would not carry over."""
-    config = thing if not isinstance(thing, nn.Module) else thing.config
-    quantised = getattr(config, "quantization_config", None) is not None
-    if not quantised and isinstance(thing, nn.Module):
-        quantised = any(not p.is_floating_point() or p.itemsize < 2 for p in thing.parameters())
-    if quantised:
-        raise ValueError(
-            f"{name} is quantised, which steerlib does not support: load it in float32, bfloat16 "
-            "or float16 (a smaller model if memory is short; see the page 'Your own model')"
-        )
-
-
-def folder_hash(folder: Path) -> str:
-    """A content hash of a model folder: its configuration and weights (sampled where large)."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name == "config.json" or path.suffix == ".safetensors":
-            digest.update(path.name.encode())
-            _hash_file(path, digest)
-    return digest.hexdigest()[:16]
-
-
-def _hash_file(path: Path, digest: Any, block: int = 1 << 20, blocks: int = 32) -> None:
-    size = path.stat().st_size
-    digest.update(str(size).encode())
-    step = max(block, size // blocks)
-    with path.open("rb") as file:
-        for start in range(0, size, step):
-            file.seek(start)
-            digest.update(file.read(block))
 
 
 def _fingerprint(model: Model) -> str:

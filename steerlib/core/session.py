@@ -20,9 +20,9 @@ from torch.utils.hooks import RemovableHandle
 from steerlib.core.edits import Edit, LowRank
 from steerlib.core.interventions import Intervention, Term, needs_grad
 from steerlib.core.model import Model
-from steerlib.core.positions import Where
 from steerlib.core.readouts import Condition
 from steerlib.core.sites import attach, part, resolve
+from steerlib.core.where import Where
 
 Strength = float | Float[Tensor, " batch"]
 Selection = bool | Bool[Tensor, "batch pos"]

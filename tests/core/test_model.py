@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import steerlib as st
-from steerlib.core.model import KNOWN_MODELS, folder_hash
+from steerlib.core.loading import KNOWN_MODELS, find_folder, folder_hash
 
 PROMPT = "tell me about the dog"
 
@@ -156,10 +156,8 @@ def test_a_model_is_a_value(gpt2):
 
 @pytest.mark.parametrize("name", ["world", "world-b"])
 def test_the_shipped_models_load(name):
-    from steerlib.core.model import _folder
-
     try:
-        _folder(name)
+        find_folder(name)
     except ValueError as error:
         pytest.skip(str(error))
     model = st.load(name, engine="hf")

@@ -5,7 +5,7 @@ import torch
 
 import steerlib as st
 from steerlib.core import positions
-from steerlib.core.positions import Where
+from steerlib.core.where import Where
 
 IDS = torch.tensor([[0, 0, 2, 7, 8, 9], [2, 7, 8, 7, 8, 9]])
 PADDED = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])

@@ -302,7 +302,8 @@ def test_a_condition_needs_the_whole_prompt(llama, vector):
         llama.hf(torch.tensor([[7]]), past_key_values=output.past_key_values)
 
 
-def test_a_cached_prefix_of_another_text_starts_a_new_prompt(llama, vector):
+@pytest.mark.parametrize("earlier", [[PROMPTS[1]], ["sun", "cat"]], ids=["longer", "more"])
+def test_a_cached_prefix_of_another_text_starts_a_new_prompt(llama, vector, earlier):
     def read_after_a_cached_prefix():
         kept, handle = [], attach(resolve(llama, st.resid(1)), lambda h: kept.append(h))
         llama.hf(torch.tensor([[9, 10, 11]]), past_key_values=caches.pop())
@@ -313,7 +314,7 @@ def test_a_cached_prefix_of_another_text_starts_a_new_prompt(llama, vector):
     caches = [llama.hf(prefix).past_key_values for _ in range(2)]
     plain = read_after_a_cached_prefix()
     with st.steer(llama, st.Add(st.resid(1), vector()).at(st.last)):
-        llama.hf(torch.tensor([_ids(llama, PROMPTS[1])]))
+        llama.hf(torch.tensor([_ids(llama, prompt) for prompt in earlier]))
         changed = (read_after_a_cached_prefix() - plain).norm(dim=-1)[0] > 0.5
     assert changed.tolist() == [False, False, True]
 
