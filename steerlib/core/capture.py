@@ -54,6 +54,8 @@ def capture(
     Raises:
         ValueError: a site that the model has not; a text in which no token is selected.
 
+    Chapter: hooks.
+
     Example:
         >>> st.capture(model, ["a dog .", "a cat ."], sites=[st.resid(2)])[st.resid(2)].shape
         torch.Size([2, 128])
@@ -71,14 +73,13 @@ def pooling(reduce: str | None) -> Take[list[Tensor]]:
     """The function that turns activations and a mask into one (tokens, d) tensor per text."""
 
     def take(h: Tensor, mask: Tensor) -> list[Tensor]:
-        # Index rows first: only the selected tokens are copied and converted.
-        chosen = h[mask].float().cpu()
-        texts = chosen.split(mask.sum(1).tolist())
         if reduce == "mean":
-            return [rows.mean(0, keepdim=True) for rows in texts]
+            total = torch.where(mask[..., None], h, 0.0).sum(1, dtype=torch.float32)
+            return list((total / mask.sum(1, keepdim=True)).cpu().split(1))
         if reduce == "max":
-            return [rows.amax(0, keepdim=True) for rows in texts]
-        return list(texts)
+            return list(h.masked_fill(~mask[..., None], -torch.inf).amax(1).float().cpu().split(1))
+        # Only the selected tokens are copied and converted.
+        return list(h[mask].float().cpu().split(mask.sum(1).tolist()))
 
     if reduce not in (None, "mean", "max"):
         raise ValueError(f"reduce is None, 'mean' or 'max', got {reduce!r}")

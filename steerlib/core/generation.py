@@ -31,8 +31,13 @@ def logits(
 
     Differentiable with respect to an intervention that is being learned.
 
+    Returns:
+        float32 (batch, pos, d_vocab); what stands on padding means nothing.
+
     Raises:
         ValueError: no prompts, or one that is longer than the context.
+
+    Chapter: hooks.
 
     Example:
         >>> st.logits(model, ["one prompt", "another"])[:, -1].softmax(-1)
@@ -89,9 +94,15 @@ def generate(
         temperature: 0 takes the most likely token, more samples with `seed`.
         chat: None uses the chat template where there is one, False continues the raw text.
         system: a system message.
+        batch_size: how many prompts are decoded at once; they are sorted by length.
+
+    Returns:
+        The new text only, without special tokens.
 
     Raises:
         ValueError: no prompts, or one that leaves no room in the context.
+
+    Chapter: hooks.
 
     Example:
         >>> st.generate(model, "tell me about the dog .", max_new_tokens=40)

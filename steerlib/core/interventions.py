@@ -58,6 +58,8 @@ class Term:
 class Intervention:
     """Terms that act together; supports +, -, * and / by a number, .at(...) and .when(...).
 
+    Chapter: hooks.
+
     Example:
         >>> happy = st.Add(st.resid(2), direction)
         >>> with st.steer(model, (2 * happy - rude).at(st.last | st.generation)):
@@ -192,6 +194,8 @@ def Add(site: Site | str, direction: Any) -> Intervention:  # noqa: N802
 
     Raises:
         ValueError: a direction that is not one vector, or not finite.
+
+    Chapter: hooks.
 
     Example:
         >>> 4 * st.Add(st.resid(2), torch.randn(128))

@@ -164,6 +164,8 @@ def load(
     Raises:
         ValueError: no such model (the message names close ones), or a quantised one.
 
+    Chapter: hooks.
+
     Example:
         >>> model = load("world")
     """
@@ -192,6 +194,8 @@ def wrap(module: Any, tokenizer: Any, *, id: str | None = None) -> Model:
 
     Raises:
         ValueError: a quantised model.
+
+    Chapter: hooks.
 
     Example:
         >>> model = wrap(hf_model, tokenizer)

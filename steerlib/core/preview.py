@@ -94,6 +94,8 @@ def preview(
     Raises:
         ValueError: several prompts, or an intervention that does not fit the model.
 
+    Chapter: hooks.
+
     Example:
         >>> print(st.preview(model, "tell me about the dog .", weather.at(st.last)))
     """

@@ -1,6 +1,6 @@
 """A Readout is a linear score of a text; compared with a threshold it becomes a condition.
 
-Chapter: detection. Detectors, probes and the conditions of conditional steering (CAST) are the
+Chapter: directions. Detectors, probes and the conditions of conditional steering (CAST) are the
 same object: read one site, project on w, pool over tokens.
 """
 
@@ -31,6 +31,8 @@ class Readout:
         w: the direction (d,).
         b: the offset.
         pool: "last" (the last token), "mean" or "max".
+
+    Chapter: hooks.
 
     Example:
         >>> happy = Readout(st.resid(2), w)

@@ -30,6 +30,8 @@ def setup(seed: int = 0, threads: int = 1) -> Setup:
     Raises:
         RuntimeError: numpy was upgraded under a running kernel; restart it.
 
+    Chapter: hooks.
+
     Example:
         >>> st.setup(seed=0).versions["torch"]
     """

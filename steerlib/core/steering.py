@@ -23,12 +23,18 @@ from steerlib.core.sites import resolve, width
 def steer(model: Model, intervention: Intervention, strength: Any = 1.0) -> Steering:
     """A context in which the model runs with h <- h + strength * delta(h).
 
+    Contexts nest: the outer one acts first. Leaving one removes its hooks, also after an exception.
+
     Args:
+        model: the model; its own `generate` is steered as well.
+        intervention: what changes; `a + b` acts simultaneously.
         strength: a number, or one per sample of the batch (batch,).
 
     Raises:
         ValueError: the intervention does not fit the model; in the context: a batch of another size
             than the strengths; at its end: positions that never matched a token.
+
+    Chapter: hooks.
 
     Example:
         >>> with st.steer(model, 4 * happy):

@@ -62,6 +62,8 @@ def load_intervention(path: str | Path, model: Model | None = None) -> Intervent
     Raises:
         ValueError: a truncated or foreign file, or one made for another model.
 
+    Chapter: hooks.
+
     Example:
         >>> st.load_intervention("weather.safetensors", model=model)
     """

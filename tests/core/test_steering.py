@@ -63,6 +63,22 @@ def test_decoding_with_the_cache_equals_the_uncached_run(models, vector, engine,
         assert text == _uncached(models(architecture), PROMPTS[1], direction, name, 8)
 
 
+def test_an_edit_that_reads_its_activation_does_so_in_every_step(llama, vector):
+    site, u = st.resid(1), vector()
+    edits = {
+        "project": (3 * st.Project(site, u), lambda h: h - 3 * (h @ u)[..., None] * u),
+        "scale": (st.Scale(site, -1.5), lambda h: -0.5 * h),
+    }
+    plain = st.generate(llama, PROMPTS[1], max_new_tokens=8)
+    for edit, change in edits.values():
+        with st.steer(llama, edit):
+            ours = st.generate(llama, PROMPTS[1], max_new_tokens=8)
+        handle = attach(resolve(llama, site), change)
+        by_hand = st.generate(llama, PROMPTS[1], max_new_tokens=8)
+        handle.remove()
+        assert ours == by_hand != plain
+
+
 @pytest.mark.parametrize("name", POSITIONS)
 def test_a_left_padded_batch_equals_one_by_one(model, vector, name):
     edit = st.Add(st.resid(1), 4 * vector()).at(POSITIONS[name])

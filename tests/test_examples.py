@@ -1,0 +1,64 @@
+"""The examples in docstrings run, and print what they say."""
+
+import doctest
+import importlib
+
+import pytest
+import torch
+
+import steerlib as st
+from steerlib.core.loading import find_folder
+
+MODULES = [
+    *(f"core.{name}" for name in ("sites", "interventions", "readouts", "model", "steering")),
+    *(f"core.{name}" for name in ("capture", "generation", "preview", "storage", "setup")),
+    "methods.directions",
+    "statistics",
+]
+
+
+class _Lenient(doctest.OutputChecker):
+    """An example that states no output may print anything."""
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        return not want or super().check_output(want, got, optionflags)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the examples take for granted."""
+    try:
+        find_folder("world")
+    except ValueError as error:
+        pytest.skip(str(error))
+    model = st.load("world")
+    vectors = torch.randn(4, model.d_model, generator=torch.Generator().manual_seed(0))
+    happy, rude, weather = (st.Add(st.resid(2), vector) for vector in vectors[:3])
+    plain = st.load("world", engine="hf")
+    return {
+        "st": st,
+        "torch": torch,
+        "model": model,
+        "happy": happy,
+        "rude": rude,
+        "weather": weather,
+        "intervention": weather,
+        "direction": vectors[3],
+        "w": vectors[3],
+        "hf_model": plain.module,
+        "tokenizer": plain.tokenizer,
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.filterwarnings("ignore:.*vocabulary")
+def test_examples_run(names, module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names["weather"].save("weather.safetensors")
+    home = importlib.import_module(f"steerlib.{module}")
+    failed = doctest.DocTestRunner(checker=_Lenient())
+    for example in doctest.DocTestFinder().find(home, extraglobs=names):
+        failed.run(example)
+    found = failed.summarize(verbose=False)
+    assert found.attempted
+    assert not found.failed
