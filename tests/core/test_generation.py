@@ -77,8 +77,9 @@ def test_samples_follow_the_models_distribution(gpt2):
     texts = st.generate(
         gpt2, [PROMPTS[0]] * 2000, max_new_tokens=1, temperature=1.0, batch_size=2000
     )
+    p[gpt2.tokenizer.all_special_ids] = 0  # they leave no text
     best = gpt2.tokenizer.decode([int(p.argmax())])
-    assert texts.count(best) / 2000 == pytest.approx(p.max().item(), abs=0.05)
+    assert texts.count(best) / 2000 == pytest.approx(p.max().item(), abs=0.03)
 
 
 def test_a_low_temperature_approaches_the_most_likely_text(gpt2):
