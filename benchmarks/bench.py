@@ -114,7 +114,7 @@ def held(tensors: Iterator[Tensor]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
 
 
-def child_seconds(statement: str, before: str = "pass", repeats: int = 5) -> float:
+def child_seconds(statement: str, before: str = "pass", repeats: int = 3) -> float:
     """The median time that a statement takes in a fresh process."""
     program = f"{before}; {CHILD.format(statement)}"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("world", "world-b")
 PROGRAM = """
 import pathlib, steerlib as st
+from steerlib.claims import _results
+assert _results() == pathlib.Path(st.__file__).parent / "data" / "results"
 assert "site-packages" in st.__file__, st.__file__
 for name in ("world", "world-b"):
     text = st.generate(st.load(name), "tell me about the dog .", max_new_tokens=4, seed=0)
