@@ -62,8 +62,8 @@ def completions(reader: Reader) -> Figures:
     ioi = reader.probabilities([i.prompt for i in items]).argmax(1) == truth
     starts = list(range(5, 95))
     prompts = [completion.year_prompt(17, s, "reign") for s in starts]
-    rows = reader.probabilities(prompts, [f"{y:02d}" for y in range(100) if y])
-    later = [row[start:].sum() for start, row in zip(starts, rows, strict=True)]
+    rows = reader.probabilities(prompts, [f"{y:02d}" for y in range(2, 100)])
+    later = [row[start - 1 :].sum() for start, row in zip(starts, rows, strict=True)]
     return {"ioi": _mean(ioi), "p of a later year": _mean(later)}
 
 
