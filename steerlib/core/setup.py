@@ -6,10 +6,13 @@ Chapter: hooks.
 from __future__ import annotations
 
 import random
+import textwrap
 from dataclasses import dataclass
 from importlib import metadata
 
-PACKAGES = ("steerlib", "torch", "transformers", "transformer-lens", "numpy")
+from steerlib import __version__
+
+PACKAGES = ("torch", "transformers", "transformer-lens", "numpy")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,11 @@ class Setup:
     threads: int
     device: str
     versions: dict[str, str]
+
+    def __str__(self) -> str:
+        versions = (f"{name} {version}" for name, version in self.versions.items())
+        text = ", ".join([f"seed {self.seed}", f"{self.threads} thread(s)", self.device, *versions])
+        return textwrap.fill(text, 60, break_on_hyphens=False)
 
 
 def setup(seed: int = 0, threads: int = 1) -> Setup:
@@ -44,7 +52,8 @@ def setup(seed: int = 0, threads: int = 1) -> Setup:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Setup(seed, threads, device, {name: _version(name) for name in PACKAGES})
+    versions = {"steerlib": __version__} | {name: metadata.version(name) for name in PACKAGES}
+    return Setup(seed, threads, device, versions)
 
 
 def check_numpy(loaded: str, installed: str) -> None:
@@ -54,10 +63,3 @@ def check_numpy(loaded: str, installed: str) -> None:
             f"numpy {loaded} is loaded but {installed} installed: it was replaced while in use. "
             "Restart the kernel (Runtime > Restart session) and run again"
         )
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -128,6 +128,14 @@ def test_strengths_stay_with_their_samples_when_texts_are_sorted_by_length(gpt2,
         assert torch.allclose(row, alone, atol=1e-5)
 
 
+def test_strengths_keep_their_order_in_a_call_of_the_user_after_one_of_ours(gpt2, vector):
+    ids = torch.tensor([_ids(gpt2, PROMPTS[0])] * 3)
+    with st.steer(gpt2, st.Add(st.resid(1), vector()), strength=torch.tensor([3.0, -2.0, 1.0])):
+        before = gpt2.hf(ids).logits
+        st.capture(gpt2, PROMPTS, [st.resid(2)])
+        assert torch.equal(gpt2.hf(ids).logits, before)
+
+
 def test_the_wrong_number_of_strengths_is_refused(gpt2, vector):
     with (
         pytest.raises(ValueError, match="2 strengths for a batch of 3"),
