@@ -22,15 +22,16 @@ import sys
 REPOSITORY = "{{url}}"
 if "google.colab" in sys.modules:
     if "/OWNER/" in REPOSITORY:
-        raise SystemExit(
-            "This copy does not know its repository's address yet, so Colab cannot install "
-            "steerlib from it. Its owner can run `make stamp URL=...` and push."
+        sys.exit(
+            "This copy has no address yet, so Colab "
+            "cannot install steerlib. Its owner runs "
+            "`make stamp URL=...` and pushes."
         )
     %pip install -q "steerlib @ git+{{{{REPOSITORY}}}}"
 
 import steerlib as st
 
-st.setup(seed=0)"""
+print(st.setup(seed=0))"""
 
 
 def repository() -> str:

@@ -26,8 +26,8 @@ class Setup:
 
     def __str__(self) -> str:
         versions = (f"{name} {version}" for name, version in self.versions.items())
-        text = ", ".join([f"seed {self.seed}", f"{self.threads} thread(s)", self.device, *versions])
-        return textwrap.fill(text, 60, break_on_hyphens=False)
+        text = ", ".join([f"seed {self.seed}", f"threads {self.threads}", self.device, *versions])
+        return textwrap.fill(text, 45, break_on_hyphens=False)
 
 
 def setup(seed: int = 0, threads: int = 1) -> Setup:
