@@ -9,6 +9,8 @@ import textwrap
 from itertools import zip_longest
 
 PROMPT = "tell me about the dog ."
+# The world's model repeats itself when it always takes the likeliest word.
+TEMPERATURE = 0.7
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "--model", default="world", help="a shipped model, a folder or a Hugging Face name"
     )
     p.add_argument("--layer", type=int, help="the block to steer (default: the middle one)")
-    p.add_argument("--seed", type=int, default=0, help="of the concept's texts")
+    p.add_argument("--seed", type=int, default=0, help="of the concept's texts and of sampling")
     chat = p.add_mutually_exclusive_group()
     chat.add_argument("--chat", dest="chat", action="store_true", default=None)
     chat.add_argument("--raw", dest="chat", action="store_false", help="continue the raw text")
@@ -57,9 +59,15 @@ def generations(options: argparse.Namespace) -> tuple[str, str]:
     layer = (model.n_layers - 1) // 2 if options.layer is None else options.layer
     direction = st.diff_means(model, data, st.resid(layer))
     vector = direction.relative(model, data.texts[:64]).at(st.last | st.generation)
-    plain = st.generate(model, options.prompt, chat=options.chat)
+
+    def answer() -> str:
+        return st.generate(
+            model, options.prompt, temperature=TEMPERATURE, seed=options.seed, chat=options.chat
+        )
+
+    plain = answer()
     with st.steer(model, vector, strength=options.strength):
-        return plain, st.generate(model, options.prompt, chat=options.chat)
+        return plain, answer()
 
 
 def side_by_side(*columns: tuple[str, str]) -> str:

@@ -146,7 +146,6 @@ def _decode(
     cache, last_only = DynamicCache(config=model.config), _last_only(model)
     new = torch.full((len(ids), steps), model.pad_id)
     ends, stops = torch.tensor(sorted(model.eos_ids)), torch.full((len(ids),), steps)
-    stops = stops.minimum(room)
     active = torch.ones(len(ids), dtype=torch.bool)
     for step in range(steps):
         scores = model.runner(**inputs, past_key_values=cache, use_cache=True, **last_only).logits
@@ -154,7 +153,7 @@ def _decode(
         new[:, step] = torch.where(active, chosen, new[:, step])
         ended = active & torch.isin(chosen, ends)
         stops[ended] = step
-        active &= ~ended & (step + 1 < room)
+        active &= ~ended
         if step + 1 == steps or not active.any():
             break
         inputs = {"input_ids": new[:, step : step + 1].to(model.device)}
@@ -162,6 +161,8 @@ def _decode(
             position = (lengths + step).clamp(max=model.n_ctx - 1)[:, None]
             width = ids.shape[1] + step + 1
             inputs |= {"attention_mask": full[:, :width], "position_ids": position.to(model.device)}
+    # A short prompt may go on where a longer one in its batch is at the end of the context.
+    stops = stops.minimum(room)
     _warn_cut(model, stops, room, max_new_tokens)
     return [row[:stop].tolist() for row, stop in zip(new, stops.tolist(), strict=True)]
 

@@ -90,10 +90,7 @@ def from_pretrained(
         with _quiet():
             config = AutoConfig.from_pretrained(path, **source)
             refuse_quantised(config, name)
-            # Only the eager kernel applies Gemma-2's soft cap on attention scores.
-            capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
-            kernel = {"attn_implementation": "eager"} if capped else {}
-            hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **source, **kernel)
+            hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **source)
             return hf, AutoTokenizer.from_pretrained(path, **source)
     except OSError as error:
         names = [*SHIPPED, *KNOWN_MODELS]

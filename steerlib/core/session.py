@@ -44,7 +44,7 @@ class Session:
         self._matched = [False] * len(self.terms)
         self._ran = False
         # What decoding steps add at each place, where that is the same in all of them.
-        self._is_steady = all(_is_steady(term) for term in self.terms) and not self.learns
+        self._is_steady = all(_is_steady(term) for term in self.terms)
         self._steady: dict[int, Tensor | None] = {}
 
     def attach(self) -> Iterator[RemovableHandle]:

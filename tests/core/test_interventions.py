@@ -59,6 +59,11 @@ def test_numpy_numbers_work_on_both_sides(x, v):
         assert _close(number * _add(v), _add(v) * x)
 
 
+def test_numpy_arrays_do_not_multiply_element_by_element():
+    with pytest.raises(TypeError, match="by a number"):
+        np.array([1.0, 2.0]) * _add([1.0] * WIDTH)
+
+
 @given(s.floats(0.1, 8), vectors)
 def test_division_undoes_multiplication(x, v):
     assert _close((x * _add(v)) / x, _add(v))

@@ -122,10 +122,11 @@ def test_a_quantised_model_is_refused(folders, tmp_path):
         st.load(folder)
 
 
-def test_quantised_weights_are_refused(folders):
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(folders, dtype):
     hf = AutoModelForCausalLM.from_pretrained(folders["llama"]).requires_grad_(False)
     layer = hf.model.layers[0].mlp.down_proj
-    layer.weight = torch.nn.Parameter(layer.weight.to(torch.int8), requires_grad=False)
+    layer.weight = torch.nn.Parameter(layer.weight.to(dtype), requires_grad=False)
     with pytest.raises(ValueError, match="is quantised"):
         st.wrap(hf, None)
 

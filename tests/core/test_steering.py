@@ -316,6 +316,21 @@ def test_a_condition_can_gate_a_single_term(llama, vector):
         assert torch.equal(st.logits(llama, PROMPTS[0]), only_a)
 
 
+@pytest.mark.parametrize("positions", [st.last, st.last | st.generation, st.after(0)])
+def test_a_condition_and_positions_must_both_hold(llama, vector, positions):
+    condition, holds = _gate(llama, vector)
+    site, edit = st.resid(1), st.Add(st.resid(1), vector()).at(positions)
+    plain = st.capture(llama, PROMPTS, [site], at="prompt")[site]
+    with st.steer(llama, edit):
+        always = st.capture(llama, PROMPTS, [site], at="prompt")[site]
+    with st.steer(llama, edit.when(condition)):
+        gated = st.capture(llama, PROMPTS, [site], at="prompt")[site]
+    lengths = [len(_ids(llama, prompt)) - 1 for prompt in PROMPTS]
+    chosen = torch.tensor([hold for hold, n in zip(holds, lengths, strict=True) for _ in range(n)])
+    assert torch.equal(gated, torch.where(chosen[:, None], always, plain))
+    assert not torch.equal(gated, plain)
+
+
 def test_a_condition_needs_the_whole_prompt(llama, vector):
     condition, _ = _gate(llama, vector)
     output = llama.hf(torch.tensor([_ids(llama, PROMPTS[0])]), use_cache=True)

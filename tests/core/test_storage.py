@@ -28,6 +28,14 @@ def _all_kinds(model, vector):
     return sum(parts[1:], add + parts[0])
 
 
+def _condition(term):
+    if term.condition is None:
+        return None
+    readout = term.condition.readout
+    parts = (readout.site, readout.w.tolist(), readout.b, readout.pool)
+    return *parts, term.condition.threshold, term.condition.above
+
+
 def test_what_is_saved_comes_back(gpt2, vector, tmp_path):
     before = _all_kinds(gpt2, vector)
     before.save(tmp_path / "v.safetensors")
@@ -39,6 +47,7 @@ def test_what_is_saved_comes_back(gpt2, vector, tmp_path):
             new.positions,
             type(new.edit),
         )
+        assert _condition(old) == _condition(new)
         for name, tensor in old.edit.tensors.items():
             assert torch.equal(tensor, new.edit.tensors[name])
     results = []
