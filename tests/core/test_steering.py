@@ -265,7 +265,7 @@ def _gate(model, vector):
     """A readout and a threshold that split PROMPTS: some hold, some do not."""
     readout = st.Readout(st.resid(0), vector(seed=5))
     scores = readout.score(model, PROMPTS)
-    threshold = float(scores.sort().values[1:].mean())
+    threshold = float(scores.sort().values[:2].mean())
     assert 0 < (scores > threshold).sum() < len(PROMPTS)
     return readout > threshold, (scores > threshold).tolist()
 
