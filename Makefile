@@ -51,10 +51,11 @@ notebooks: env
 bench: env
 	STEERLIB_RECORD=1 $(PY) -m benchmarks.bench
 
-## make world            train the embedded models again (hours)
+## make world            train the embedded models again (hours; it goes on where it was stopped)
 world: env
 	$(PY) -m steerlib.world.train --out data/world --seed 0
 	$(PY) -m steerlib.world.train --out data/world-b --seed 1
+	$(PY) -m steerlib.world.train --out data/world-b --seed 1 --tokens 29000000
 
 ## make stamp URL=...    write the repository's address everywhere
 stamp: env

@@ -76,6 +76,7 @@ def export(
         "corpus": corpus_hash(seed),
         "parameters": parameters,
         "steps": progress.step,
+        "budgets": progress.budgets,
         "tokens": progress.tokens,
         "hours": round(progress.seconds / 3600, 2),
         "loss_curve": progress.curve,

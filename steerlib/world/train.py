@@ -55,6 +55,8 @@ class Progress:
     seconds: float = 0.0
     loss: float = 0.0  # exponential moving average
     curve: list[tuple[int, float]] = field(default_factory=list)  # (tokens, loss)
+    # what the run was trained to, each time: a run that went on had its rate fall twice
+    budgets: list[int] = field(default_factory=list)
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -142,6 +144,8 @@ def train(
     ids, model = tokenizer.get_vocab(), build_model(recipe, tokenizer)
     optimizers = build_optimizers(model, recipe.lr)
     progress = load_checkpoint(checkpoint, model, optimizers) or Progress()
+    if progress.budgets[-1:] != [recipe.tokens]:
+        progress.budgets.append(recipe.tokens)
     saved = time.time()
     started = time.time() - progress.seconds
     for documents in _stream(seed, recipe, progress):
