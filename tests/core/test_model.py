@@ -58,7 +58,7 @@ def test_a_wrapped_bridge_is_a_bridge(models, folders):
 
 
 def test_a_low_rank_adapter_is_steered_with_its_base(folders, vector):
-    peft = pytest.importorskip("peft", reason="peft is not installed")
+    peft = pytest.importorskip("peft", reason="peft is not installed (the lowest-version check)")
     hf = AutoModelForCausalLM.from_pretrained(folders["llama"])
     config = peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
     model = st.wrap(
