@@ -22,7 +22,7 @@ ROWS = [
 
 def render(results: dict[str, Any]) -> str:
     """The Markdown table of the recorded figures; a figure without a record has no row."""
-    lines = ["| speed of the first : second | measured | aim |", "|---|---|---|"]
+    lines = ["| compared | measured | aim |", "|---|---|---|"]
     for title, name, form, aim in ROWS:
         if name in results:
             lines.append(f"| {title} | {form.format(results[name]['value'])} | {aim} |")
