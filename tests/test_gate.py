@@ -19,7 +19,8 @@ def flags() -> list[str]:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     found = re.search(r"^NBVAL := (.*)$", makefile, re.MULTILINE)
     assert found
-    return found[1].replace("tests/", f"{ROOT}/tests/").split()
+    # Split first: the folder of this checkout may have a space in its name.
+    return [flag.replace("tests/", f"{ROOT}/tests/") for flag in found[1].split()]
 
 
 def gate(folder: Path, source: str, stored: str, metadata: dict) -> int:
