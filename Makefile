@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help env book serve test lint unit nbval lowest notebooks bench world stamp picture lock clean
+.PHONY: help env book serve test lint unit nbval lowest notebooks experiments bench world stamp picture lock clean
 help:
 	@grep -E '^## ' Makefile | sed 's/^## //'
 
@@ -46,6 +46,10 @@ lowest: env
 ## make notebooks        execute the notebooks, store their outputs, record their claims
 notebooks: env
 	$(PY) tools/notebooks.py
+
+## make experiments      run the long experiments and record their claims (hours)
+experiments: env
+	STEERLIB_RECORD=1 $(PY) -m experiments.world
 
 ## make bench            measure the speed table of README.md
 bench: env
