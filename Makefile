@@ -59,6 +59,7 @@ bench: env
 world: env
 	$(PY) -m steerlib.world.train --out data/world --seed 0
 	$(PY) -m steerlib.world.train --out data/world-b --seed 1
+	# on from the checkpoint of the line above: two figures were still short at 26 M
 	$(PY) -m steerlib.world.train --out data/world-b --seed 1 --tokens 29000000
 
 ## make stamp URL=...    write the repository's address everywhere
