@@ -7,12 +7,13 @@ exception: its build comes from `.venv`, because an old one costs gigabytes of G
 
 import hashlib
 import os
-import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,16 +34,21 @@ def lowest_pins() -> list[str]:
 
 
 def borrow_torch() -> None:
-    """Put the PyTorch of `.venv` into the new environment, so that nothing asks for another."""
-    ours = Path(sysconfig.get_path("purelib"))
+    """Lend the PyTorch of `.venv` to the new environment.
+
+    It comes from a folder of its own and without a list of its files: an installer that wants
+    another PyTorch can then neither remove nor overwrite the one that is lent.
+    """
+    ours, lent = Path(sysconfig.get_path("purelib")), VENV / "lent"
+    lent.mkdir()
+    for name in BORROWED:
+        if (ours / name).exists():
+            (lent / name).symlink_to(ours / name, target_is_directory=True)
+    for folder in ours.glob("torch-*.dist-info"):
+        shutil.copytree(folder, lent / folder.name, ignore=shutil.ignore_patterns("RECORD"))
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     found = subprocess.run([str(PYTHON), "-c", ask], check=True, capture_output=True, text=True)
-    theirs = Path(found.stdout.strip())
-    for path in ours.iterdir():
-        if re.fullmatch(rf"({'|'.join(BORROWED)})(-[\d.+a-z]+\.dist-info)?", path.name):
-            link = theirs / path.name
-            if not link.exists():
-                link.symlink_to(path, target_is_directory=True)
+    Path(found.stdout.strip(), "lent.pth").write_text(f"{lent}\n", encoding="utf-8")
 
 
 def install(pins: list[str]) -> None:
@@ -50,6 +56,8 @@ def install(pins: list[str]) -> None:
     venv.create(VENV, with_pip=True, clear=True, symlinks=os.name != "nt")
     if not any(pin.startswith("torch==") for pin in pins):
         borrow_torch()
+        # Asked for by version, it stays: pip would write another one through the links, into .venv.
+        pins = [*pins, f"torch=={version('torch').split('+')[0]}"]
     command = [str(PYTHON), "-m", "pip", "install", "-qq", *pins, *TOOLS]
     subprocess.run(command, cwd=ROOT, check=True)
 
