@@ -86,11 +86,15 @@ def from_pretrained(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = {} if revision is None else {"revision": revision}
+    options: dict[str, Any] = {"dtype": dtype, **source}
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(path, **source)
             refuse_quantised(config, name)
-            hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **source)
+            if getattr(config.get_text_config(), "attn_logit_softcapping", None):
+                # transformers < 5.23 takes a fused attention by default, which drops the soft cap.
+                options["attn_implementation"] = "eager"
+            hf = AutoModelForCausalLM.from_pretrained(path, **options)
             return hf, AutoTokenizer.from_pretrained(path, **source)
     except OSError as error:
         names = [*SHIPPED, *KNOWN_MODELS]
