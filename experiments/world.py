@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from random import Random
 
 import torch
 from scipy.stats import binomtest
 
 from steerlib.claims import record
-from steerlib.world.completion import indirect_object
+from steerlib.world.figures import correct_names
 from steerlib.world.reader import Reader
 from steerlib.world.train import Recipe, train
 
@@ -27,18 +26,9 @@ SEED = 1
 PROMPTS = 3000
 
 
-def correct_names(reader: Reader) -> int:
-    """How many of the prompts have the indirect object as their most likely next word."""
-    rng = Random(SEED)
-    items = [indirect_object(rng) for _ in range(PROMPTS)]
-    truth = reader.indices([item.indirect_object for item in items])
-    chosen = reader.probabilities([item.prompt for item in items]).argmax(1)
-    return int((chosen == truth).sum())
-
-
 def record_share(claim: str, reader: Reader) -> None:
     """Record the share of correct names with its Wilson interval."""
-    result = binomtest(correct_names(reader), PROMPTS)
+    result = binomtest(correct_names(reader, PROMPTS, SEED), PROMPTS)
     low, high = result.proportion_ci(method="wilson")
     share = record(f"world.{claim}", result.statistic, 0.01, (low, high), PROMPTS, SEED)
     logging.info("%s: %.3f [%.3f, %.3f]", claim, share, low, high)

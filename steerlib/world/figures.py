@@ -56,15 +56,19 @@ def facts(reader: Reader) -> Figures:
 
 def completions(reader: Reader) -> Figures:
     """IOI: top-1 is the indirect object; years: the probability of a later year."""
-    rng = Random(_SEED)
-    items = [completion.indirect_object(rng) for _ in range(600)]
-    truth = reader.indices([i.indirect_object for i in items])
-    ioi = reader.probabilities([i.prompt for i in items]).argmax(1) == truth
     starts = list(range(5, 95))
     prompts = [completion.year_prompt(17, s, "reign") for s in starts]
     rows = reader.probabilities(prompts, [f"{y:02d}" for y in range(2, 100)])
     later = [row[start - 1 :].sum() for start, row in zip(starts, rows, strict=True)]
-    return {"ioi": _mean(ioi), "p of a later year": _mean(later)}
+    return {"ioi": correct_names(reader, 600, _SEED) / 600, "p of a later year": _mean(later)}
+
+
+def correct_names(reader: Reader, prompts: int, seed: int) -> int:
+    """On how many IOI prompts the most likely next word is the indirect object."""
+    rng = Random(seed)
+    items = [completion.indirect_object(rng) for _ in range(prompts)]
+    truth = reader.indices([item.indirect_object for item in items])
+    return int((reader.probabilities([i.prompt for i in items]).argmax(1) == truth).sum())
 
 
 def conflict(reader: Reader) -> Figures:
