@@ -1,0 +1,40 @@
+"""Checks for the exercises: they test behavior and name the mistake.
+
+Each ``test_<name>(fn)`` calls the reader's function on small tensors. It prints a line when all is
+well; when it is not, it raises an AssertionError that names the most likely mistake. No check
+compares with a stored number of the author. One module belongs to one chapter.
+"""
+
+from steerlib.teaching.checks.directions import (
+    test_first_component,
+    test_orient,
+    test_streaming_means,
+)
+from steerlib.teaching.checks.hooks import (
+    test_difference_in_means,
+    test_make_hook,
+    test_random_control,
+    test_sequential,
+    test_steered_positions,
+)
+from steerlib.teaching.checks.measures import (
+    test_auroc,
+    test_choose_strength,
+    test_max_scores,
+    test_steerability,
+)
+
+__all__ = [
+    "test_auroc",
+    "test_choose_strength",
+    "test_difference_in_means",
+    "test_first_component",
+    "test_make_hook",
+    "test_max_scores",
+    "test_orient",
+    "test_random_control",
+    "test_sequential",
+    "test_steerability",
+    "test_steered_positions",
+    "test_streaming_means",
+]
