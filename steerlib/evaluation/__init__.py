@@ -1,0 +1,33 @@
+"""Evaluation: does it work, compared with what, and at which price?
+
+    >>> from steerlib import evaluation
+    >>> arm = evaluation.Arm("weather", weather, strengths=(1.25,))
+    >>> ask = evaluation.world_request("weather")
+    >>> others = evaluation.controls(model, arm, st.diff_means, data.train, ask=ask)
+    >>> table = evaluation.score(model, [arm, *others], prompts, evaluation.world_judge("weather"))
+    >>> evaluation.summary(table), evaluation.paired(table, "weather", "prompt")
+
+| question | file |
+|---|---|
+| How good is an answer? | `judges`: exact for the world, any function for your own |
+| What does an arm answer, and what is it worth? | `scoring` |
+| By how much is one arm better than another? | `comparing` |
+| Compared with what? | `controls`: nothing, random, shuffled labels, asking |
+"""
+
+from steerlib.evaluation.comparing import paired, summary
+from steerlib.evaluation.controls import controls, random_direction
+from steerlib.evaluation.judges import Judge, world_judge, world_request
+from steerlib.evaluation.scoring import Arm, score
+
+__all__ = [
+    "Arm",
+    "Judge",
+    "controls",
+    "paired",
+    "random_direction",
+    "score",
+    "summary",
+    "world_judge",
+    "world_request",
+]

@@ -1,0 +1,102 @@
+"""What a table of graded answers says: each arm with its interval, and one arm minus another.
+
+Chapter: directions. Answers to the same prompt are not independent, so they are averaged first:
+the different prompts are the units of every interval.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from steerlib.statistics import Interval, bootstrap_difference, bootstrap_mean
+
+
+def paired(
+    table: pd.DataFrame,
+    a: str | tuple[str, float],
+    b: str | tuple[str, float],
+    level: float = 0.95,
+    *,
+    seed: int = 0,
+) -> Interval:
+    """The mean score of one arm minus that of another, over the prompts that both answered.
+
+    difference = 1/n sum_p (mean score of a on prompt p - mean score of b on prompt p). Answers
+    to the same prompt are averaged first: the n different prompts are the units of the bootstrap.
+
+    Args:
+        table: from `score`.
+        a, b: an arm's name, or (name, strength) where it has several strengths.
+
+    Raises:
+        KeyError: no such arm or strength; ValueError: several strengths and none named, or arms
+            that answered different prompts.
+
+    Chapter: directions.
+
+    Example:
+        >>> paired(table, ("weather", 1.25), "prompt")
+    """
+    first, second = _by_prompt(_rows(table, a)), _by_prompt(_rows(table, b))
+    if set(first.index) != set(second.index):
+        raise ValueError(
+            f"{a!r} answered {len(first)} different prompts, {b!r} {len(second)}, and they are "
+            "not the same; a paired difference needs the same prompts in both"
+        )
+    ours, theirs = first["score"], second["score"].loc[first.index]
+    return bootstrap_difference(ours.to_numpy(), theirs.to_numpy(), level, seed=seed)
+
+
+def summary(table: pd.DataFrame, level: float = 0.95, *, seed: int = 0) -> pd.DataFrame:
+    """The mean of each grade per arm and strength, with an interval of the score.
+
+    Answers to the same prompt are averaged first, so that the prompts are the units.
+
+    Returns:
+        arm, strength, score, low, high, the other grades, prompts (how many different ones).
+
+    Raises:
+        ValueError: fewer than two different prompts.
+
+    Chapter: directions.
+
+    Example:
+        >>> summary(score(model, arms, prompts, judge))
+    """
+    lines = []
+    for (arm, strength), rows in table.groupby(["arm", "strength"], sort=False):
+        means = _by_prompt(rows)
+        found = bootstrap_mean(means["score"].to_numpy(), level, seed=seed)
+        line = {"arm": arm, "strength": strength, "score": found.estimate}
+        others = means.drop(columns="score").mean().to_dict()
+        lines.append(
+            line | {"low": found.low, "high": found.high} | others | {"prompts": len(means)}
+        )
+    return pd.DataFrame(lines)
+
+
+def _rows(table: pd.DataFrame, which: str | tuple[str, float]) -> pd.DataFrame:
+    """The rows of one arm at one strength."""
+    name, strength = (which, None) if isinstance(which, str) else which
+    rows = table[table["arm"] == name]
+    strengths = list(dict.fromkeys(rows["strength"]))
+    if rows.empty:
+        raise KeyError(f"no arm {name!r}; the table has {', '.join(table['arm'].unique())}")
+    if strength is None and len(strengths) > 1:
+        raise ValueError(f"arm {name!r} has the strengths {strengths}; write ({name!r}, strength)")
+    if strength is not None:
+        rows = rows[np.isclose(rows["strength"], strength)]
+        if rows.empty:
+            raise KeyError(f"arm {name!r} has no strength {strength}; it has {strengths}")
+    return rows
+
+
+def _by_prompt(rows: pd.DataFrame) -> pd.DataFrame:
+    """The mean of each grade for each different prompt."""
+    means = rows.drop(columns=["arm", "strength", "text"]).groupby("prompt", sort=False).mean()
+    if len(means) < 2:
+        raise ValueError(
+            f"an interval over prompts needs two or more different prompts, got {len(means)}"
+        )
+    return means

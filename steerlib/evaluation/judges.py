@@ -1,0 +1,115 @@
+"""Judges grade the answer to a prompt; the world's judge is exact.
+
+Chapter: directions. A judge is any function of prompt and answer: a program, a classifier or a
+person's table. Higher is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from steerlib.world.judges import judge
+from steerlib.world.lexicon import CONCEPTS, STYLES, TOPICS
+
+Grades = Mapping[str, float]
+Judge = Callable[[str, str], float | Grades]
+Ask = Callable[[str], str]
+
+
+def world_judge(concept: str) -> Judge:
+    """A judge for one concept of the world: AxBench's three ratings and their harmonic mean.
+
+    The topic that an answer has to keep is the first one that the prompt names.
+
+    Args:
+        concept: one of `st.world.CONCEPTS`.
+
+    Returns:
+        A function (prompt, answer) -> {"score": harmonic mean, "concept", "instruction",
+        "fluency"}, each from 0 to 2.
+
+    Raises:
+        KeyError: the world has no such concept.
+
+    Source: Wu et al. 2025 (AxBench), section 3.2. Chapter: hooks.
+
+    Example:
+        >>> world_judge("weather")("tell me about the dog .", "the old rain falls .")["score"]
+        0.0
+    """
+    _known(concept)
+
+    def grade(prompt: str, answer: str) -> Grades:
+        topic = next((word for word in prompt.split() if word in TOPICS), None)
+        scores = judge(answer, concept, topic)
+        return {
+            "score": scores.harmonic,
+            "concept": float(scores.concept),
+            "instruction": float(scores.instruction),
+            "fluency": float(scores.fluency),
+        }
+
+    return grade
+
+
+def world_request(concept: str) -> Ask:
+    """A function that adds the wish for a concept to a request: the prompting control.
+
+    Raises:
+        KeyError: the world has no such concept; in the function ValueError: a prompt that is no
+            request of the world, which ends with " .".
+
+    Chapter: hooks.
+
+    Example:
+        >>> world_request("weather")("tell me about the dog .")
+        'tell me about the dog with some weather .'
+    """
+    _known(concept)
+    wish = f"in a {concept} style" if concept in STYLES else f"with some {concept}"
+
+    def ask(prompt: str) -> str:
+        if not prompt.endswith(" ."):
+            raise ValueError(f"a request of the world ends with ' .', got {prompt!r}")
+        return f"{prompt.removesuffix(' .')} {wish} ."
+
+    return ask
+
+
+def grades(judge: Judge, prompt: str, answer: str) -> dict[str, float]:
+    """What a judge says as finite numbers by name, "score" first.
+
+    Raises:
+        TypeError: neither a number nor a mapping; ValueError: no "score", or a grade that is not
+            finite.
+    """
+    said = judge(prompt, answer)
+    named = dict(said) if isinstance(said, Mapping) else {"score": said}
+    if "score" not in named:
+        raise ValueError(
+            f'a judge\'s grades need a "score" (higher is better), got {sorted(named)}; '
+            'add {"score": ...} or return one number'
+        )
+    first = {"score": named["score"]}
+    return {name: _number(value, name, answer) for name, value in (first | named).items()}
+
+
+def _number(value: object, name: str, answer: str) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"a judge returns a number or a mapping of numbers, got {name} = {value!r}"
+        ) from None
+    if not math.isfinite(number):
+        raise ValueError(
+            f"the judge gave {name} = {number} to {answer[:60]!r}; a grade is a finite number, "
+            "so decide what an answer without a grade is worth"
+        )
+    return number
+
+
+def _known(concept: str) -> None:
+    if concept not in CONCEPTS:
+        raise KeyError(f"no concept {concept!r}; the world has {', '.join(CONCEPTS)}")

@@ -1,0 +1,191 @@
+"""Arms of an experiment and their graded answers.
+
+Chapter: directions. An arm is one way to get an answer: an intervention at some strengths, other
+words in the prompt, both, or nothing. All arms answer the same prompts and are graded by the
+same judge on the prompt as it was before anything was added to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from steerlib.core.generation import generate
+from steerlib.core.interventions import Intervention
+from steerlib.core.model import Model
+from steerlib.core.steering import steer
+from steerlib.evaluation.judges import Ask, Judge, grades
+
+Row = dict[str, Any]
+_COLUMNS = ("arm", "strength", "prompt", "text")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to get an answer.
+
+    Args:
+        name: its name in tables.
+        intervention: what changes inside the model; None for nothing.
+        strengths: where it is tried. An arm without an intervention has the one strength 0.
+        ask: rewrites a prompt before the model reads it; the judge sees the original.
+
+    Raises:
+        ValueError: no name, no strengths, one that is not finite, or several without an
+            intervention.
+
+    Chapter: directions.
+
+    Example:
+        >>> Arm("weather", weather, strengths=(0.5, 1.0, 1.5))
+    """
+
+    name: str
+    intervention: Intervention | None = None
+    strengths: tuple[float, ...] = (1.0,)
+    ask: Ask | None = None
+
+    def __post_init__(self) -> None:
+        strengths = tuple(float(s) for s in self.strengths)
+        if not self.name:
+            raise ValueError("an arm needs a name, got ''")
+        if not strengths or not all(map(math.isfinite, strengths)):
+            raise ValueError(f"arm {self.name!r} needs finite strengths, got {self.strengths}")
+        if len(set(strengths)) != len(strengths):
+            raise ValueError(f"arm {self.name!r} has a strength twice: {strengths}")
+        if self.intervention is None:
+            if len(strengths) > 1:
+                raise ValueError(
+                    f"arm {self.name!r} has no intervention, so it cannot have the strengths "
+                    f"{strengths}; leave them out"
+                )
+            strengths = (0.0,)
+        object.__setattr__(self, "strengths", strengths)
+
+
+def score(
+    model: Model,
+    arms: Sequence[Arm],
+    prompts: Sequence[str],
+    judge: Judge,
+    *,
+    max_new_tokens: int = 36,
+    temperature: float = 1.0,
+    seed: int = 0,
+    batch_size: int = 256,
+    chat: bool | None = None,
+    system: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The graded answers of all arms at all their strengths to all prompts.
+
+    All strengths of an arm share batches, with one strength per sample. Every arm samples with
+    the same seed; the same call gives the same table.
+
+    Args:
+        judge: (prompt, answer) -> a grade, or several by name with one called "score".
+        max_new_tokens, temperature, chat, system: as in `st.generate`.
+        batch_size: answers decoded at once.
+        progress: show a bar where it takes more than two seconds.
+
+    Returns:
+        One row per arm, strength and prompt: arm, strength, prompt, text, score, other grades.
+
+    Raises:
+        ValueError: no arms or prompts, two arms of one name, a judge without a finite "score".
+
+    Source: the protocol of Wu et al. 2025 (AxBench), section 3.2. Chapter: directions.
+
+    Example:
+        >>> score(model, [Arm("weather", weather)], prompts, world_judge("weather"))
+    """
+    asked = _checked(arms, prompts)
+    decoding: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "chat": chat,
+        "system": system,
+        "batch_size": batch_size,
+    }
+    total = len(asked) * sum(len(arm.strengths) for arm in arms)
+    with tqdm(total=total, desc="answers", delay=2, leave=False, disable=not progress) as bar:
+        rows = [row for arm in arms for row in _arm(model, arm, asked, judge, seed, decoding, bar)]
+    return _table(rows)
+
+
+def _arm(
+    model: Model,
+    arm: Arm,
+    prompts: list[str],
+    judge: Judge,
+    seed: int,
+    decoding: dict[str, Any],
+    bar: tqdm,
+) -> list[Row]:
+    """All rows of one arm, by strength and then by prompt."""
+    found: dict[int, Row] = {}
+    for numbers, jobs in _batches(arm, prompts, decoding["batch_size"]):
+        asked = [arm.ask(prompt) if arm.ask else prompt for _, prompt in jobs]
+        with _steered(model, arm, [strength for strength, _ in jobs]):
+            # Another stream of random numbers for each batch of the arm.
+            texts = generate(model, asked, seed=seed + len(found), **decoding)
+        for number, (strength, prompt), text in zip(numbers, jobs, texts, strict=True):
+            row = dict(zip(_COLUMNS, (arm.name, strength, prompt, text), strict=True))
+            found[number] = row | _graded(judge, prompt, text)
+        bar.update(len(texts))
+    return [found[number] for number in range(len(found))]
+
+
+def _checked(arms: Sequence[Arm], prompts: Sequence[str]) -> list[str]:
+    """The prompts, once they and the arms are known to be usable."""
+    names = [arm.name for arm in arms]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"score needs arms of different names, got {names}")
+    if isinstance(prompts, str) or not len(prompts):
+        raise ValueError(f"score needs a list of at least one prompt, got {prompts!r}")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise TypeError(f"score takes prompts as strings, got {prompt!r}; use system=, chat=")
+    return list(prompts)
+
+
+def _batches(
+    arm: Arm, prompts: list[str], size: int
+) -> Iterator[tuple[list[int], list[tuple[float, str]]]]:
+    """Numbers of the arm's rows, with strength and prompt of each, by length of the prompt."""
+    jobs = list(product(arm.strengths, prompts))
+    order = sorted(range(len(jobs)), key=lambda number: len(jobs[number][1]))
+    for start in range(0, len(order), size):
+        numbers = order[start : start + size]
+        yield numbers, [jobs[number] for number in numbers]
+
+
+def _steered(model: Model, arm: Arm, strengths: list[float]) -> AbstractContextManager[object]:
+    if arm.intervention is None:
+        return nullcontext()
+    return steer(model, arm.intervention, strength=torch.tensor(strengths))
+
+
+def _graded(judge: Judge, prompt: str, text: str) -> dict[str, float]:
+    found = grades(judge, prompt, text)
+    if taken := set(found).intersection(_COLUMNS):
+        raise ValueError(f"a grade cannot be called {sorted(taken)}: the table has such a column")
+    return found
+
+
+def _table(rows: list[Row]) -> pd.DataFrame:
+    for row in rows:
+        if row.keys() != rows[0].keys():
+            raise ValueError(
+                f"the judge gave the grades {list(rows[0])[4:]} to one answer and "
+                f"{list(row)[4:]} to another; it has to give the same ones to all"
+            )
+    return pd.DataFrame(rows)
