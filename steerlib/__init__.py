@@ -61,9 +61,12 @@ _EXPORTS = {
     ),
     "core.steering": ("steer",),
     "core.storage": ("load_intervention",),
-    "methods.directions": ("diff_means", "random_direction"),
+    "evaluation.controls": ("random_direction",),
+    "methods.actadd": ("actadd",),
+    "methods.components": ("lat", "pca"),
+    "methods.directions": ("diff_means", "mean_centred", "probe"),
 }
-_MODULES = ("claims", "statistics", "teaching", "world")
+_MODULES = ("claims", "evaluation", "statistics", "teaching", "world")
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = sorted([*_HOME, *_MODULES])

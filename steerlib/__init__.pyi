@@ -1,6 +1,7 @@
 """The public names, for type checkers and editors; a test compares with `__init__.py`."""
 
 from steerlib import claims as claims
+from steerlib import evaluation as evaluation
 from steerlib import statistics as statistics
 from steerlib import teaching as teaching
 from steerlib import world as world
@@ -43,7 +44,12 @@ from steerlib.core.sites import resid_pre as resid_pre
 from steerlib.core.sites import site as site
 from steerlib.core.steering import steer as steer
 from steerlib.core.storage import load_intervention as load_intervention
+from steerlib.evaluation.controls import random_direction as random_direction
+from steerlib.methods.actadd import actadd as actadd
+from steerlib.methods.components import lat as lat
+from steerlib.methods.components import pca as pca
 from steerlib.methods.directions import diff_means as diff_means
-from steerlib.methods.directions import random_direction as random_direction
+from steerlib.methods.directions import mean_centred as mean_centred
+from steerlib.methods.directions import probe as probe
 
 __version__: str

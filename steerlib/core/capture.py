@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from tqdm import tqdm
 
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, last
@@ -108,7 +109,8 @@ def stream(
     positions = as_positions(at)
     encoded = encode(model, texts, chat, system)
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in tqdm(starts, "reading", unit="batch", leave=False, delay=2):
         rows = order[start : start + batch_size]
         ids, attention = pad(model, [encoded[row] for row in rows])
         mask = _mask(model, ids, attention, positions, include_bos)

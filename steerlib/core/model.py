@@ -9,6 +9,7 @@ step at small sizes).
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -207,6 +208,12 @@ def wrap(module: Any, tokenizer: Any, *, id: str | None = None) -> Model:
         )
     draft = Model(module, tokenizer, engine, "", "")
     name = id or getattr(draft.config, "name_or_path", "") or type(draft.hf).__name__
+    if module.training:
+        warnings.warn(
+            f"{name} is in training mode, so dropout makes its activations random; call "
+            "model.eval() unless you train it",
+            stacklevel=2,
+        )
     refuse_quantised(draft.hf, name)
     return Model(module, tokenizer, engine, name, _fingerprint(draft))
 

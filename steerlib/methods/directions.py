@@ -1,32 +1,26 @@
-"""Directions from labelled texts: the difference of means, and a random direction as its control.
+"""Directions from labelled texts: the difference of means, mean-centring, a probe.
 
-Chapter: directions. Source: DiffMean in AxBench (Wu et al. 2025), CAA (Rimsky et al. 2024).
+Chapter: directions. With gap = mean of the rows with label 1 - mean of those with label 0, every
+direction of this family points to the concept. A probe, like a principal component
+(`components.py`), has neither a sign nor a length of its own: its unit vector u becomes
+sign(u . gap) ||gap|| u, so that one strength is one distance for all methods.
+
+A row is the mean over the selected tokens of one text (`reduce="mean"`) or, with `reduce=None`,
+one token with the label of its text, as in AxBench.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from steerlib.core.capture import pooling, stream
-from steerlib.core.interventions import Add, Intervention, Origin
+from steerlib.core.interventions import Intervention
+from steerlib.core.labelled import Labelled, both_classes
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, prompt
-from steerlib.core.prompts import Prompt
-from steerlib.core.sites import Site, as_site, width
-
-
-class Labelled(Protocol):
-    """Texts with a truth value each."""
-
-    @property
-    def texts(self) -> Sequence[Prompt]: ...
-    @property
-    def labels(self) -> Sequence[bool]: ...
+from steerlib.core.prompts import Prompts
+from steerlib.core.sites import Site, as_site
+from steerlib.methods.moments import Classes, class_moments, mean_row
+from steerlib.methods.reading import Reading, Reduce
 
 
 def diff_means(
@@ -35,66 +29,112 @@ def diff_means(
     site: Site | str,
     at: Positions | str = prompt,
     *,
+    reduce: Reduce = "mean",
     chat: bool | None = False,
     system: str | None = None,
     batch_size: int = 32,
 ) -> Intervention:
-    r"""The difference of class means: d = mean of h(x) over label 1 - mean of h(x) over label 0.
+    r"""The difference of class means: d = mean of the rows with label 1 - mean of those with 0.
 
-    h(x) is the mean over the selected tokens of a text (default: all but BOS). Sums are streamed:
-    no more than one batch of activations is held.
+    Args:
+        data: `.texts` and `.labels` (True where a text shows the concept).
+        at: which tokens are read (default: all but BOS).
+        reduce: how the tokens of a text become rows; None keeps each token.
+        chat: False reads strings as they are, None or True by the chat template.
 
     Returns:
-        `Add(site, d)` with d of its raw length.
+        `Add(site, d)` with d (d_model,) of its raw length.
 
     Raises:
-        ValueError: texts and labels of different number, or only one class.
+        ValueError: labels that are not two classes, one per text; classes with the same mean.
+
+    Source: DiffMean in AxBench (Wu et al. 2025, section 3.1), CAA (Rimsky et al. 2024).
+    Chapter: directions.
 
     Example:
         >>> weather = st.diff_means(model, st.world.concept("weather").train, st.resid(2))
     """
-    where, labels = as_site(site), [bool(label) for label in data.labels]
-    texts = list(data.texts)
-    if len(texts) != len(labels) or len(set(labels)) != 2:
-        raise ValueError(
-            f"diff_means needs one label per text and both classes; got {len(texts)} texts and "
-            f"{len(labels)} labels, {sum(labels)} of them true"
-        )
-    totals = torch.zeros(2, width(model, where), dtype=torch.float64)
-    batches = stream(
-        model,
-        texts,
-        [where],
-        pooling("mean"),
-        at=at,
-        chat=chat,
-        system=system,
-        batch_size=batch_size,
-    )
-    for rows, taken in batches:
-        truth = torch.tensor([int(labels[row]) for row in rows])
-        totals.index_add_(0, truth, torch.cat(taken[where]).double())
-    counts = torch.tensor([len(labels) - sum(labels), sum(labels)])
-    means = (totals / counts[:, None]).float()
-    return _add(model, where, means[1] - means[0], "diff_means", None)
+    reading = Reading(model, as_site(site), at, reduce, chat, system, batch_size)
+    return reading.add(class_moments(reading, data).gap, "diff_means")
 
 
-def random_direction(
-    model: Model, site: Site | str, norm: float = 1.0, seed: int = 0
+def mean_centred(
+    model: Model,
+    data: Labelled,
+    site: Site | str,
+    at: Positions | str = prompt,
+    *,
+    corpus: Prompts | None = None,
+    reduce: Reduce = "mean",
+    chat: bool | None = False,
+    system: str | None = None,
+    batch_size: int = 32,
 ) -> Intervention:
-    """A direction drawn uniformly from the sphere of a given radius: the control of every claim.
+    """Mean of the rows with label 1 - mean of the rows of a corpus of ordinary text.
+
+    Args:
+        corpus: texts that show what is usual for the model; by default all texts of `data`, which
+            makes it n0 / (n0 + n1) times `diff_means`.
+
+    Returns:
+        `Add(site, d)` with d (d_model,) of its raw length. The other arguments: see `diff_means`.
+
+    Source: Jorgensen et al. 2023, section 3. Chapter: directions.
 
     Example:
-        >>> st.random_direction(model, weather.site, norm=weather.direction.norm().item())
+        >>> st.mean_centred(model, data.train, st.resid(2), corpus=ordinary_texts)
     """
-    where = as_site(site)
-    random = torch.Generator().manual_seed(seed)
-    direction = torch.randn(width(model, where), generator=random)
-    return _add(model, where, norm * direction / direction.norm(), "random_direction", seed)
+    reading = Reading(model, as_site(site), at, reduce, chat, system, batch_size)
+    classes = class_moments(reading, data)
+    if corpus is not None:
+        return reading.add(classes.positive.mean - mean_row(reading, corpus), "mean_centred")
+    share = classes.negative.n / (classes.negative.n + classes.positive.n)
+    return reading.add(share * classes.gap, "mean_centred")
 
 
-def _add(
-    model: Model, site: Site, direction: Float[Tensor, " d"], method: str, seed: int | None
+def probe(
+    model: Model,
+    data: Labelled,
+    site: Site | str,
+    at: Positions | str = prompt,
+    *,
+    C: float = 1.0,
+    reduce: Reduce = "mean",
+    chat: bool | None = False,
+    system: str | None = None,
+    batch_size: int = 32,
 ) -> Intervention:
-    origin = Origin(model.id, model.revision, method, seed)
-    return Intervention(Add(site, direction).terms, origin)
+    """The weights of a logistic regression of the label on the row, by scikit-learn.
+
+    Rows are centred and divided by one number, their root mean squared deviation, so that `C`
+    means the same at every layer and no coordinate is preferred. As C goes to 0 the direction
+    becomes that of `diff_means`. All rows are held, one per text or token.
+
+    Args:
+        C: the inverse strength of the squared penalty on the weights.
+
+    Returns:
+        `Add(site, d)` with the direction of the weights and the length of `diff_means`. The other
+        arguments: see `diff_means`.
+
+    Raises:
+        ValueError: also where C is not positive.
+
+    Source: AxBench, section 3.1 (gradient steps on the unit sphere, without a bias). Chapter:
+    directions.
+
+    Example:
+        >>> st.probe(model, data.train, st.resid(2), C=0.1)
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if not C > 0:
+        raise ValueError(f"C is the inverse strength of the penalty and positive, got {C}")
+    reading = Reading(model, as_site(site), at, reduce, chat, system, batch_size)
+    rows, truth = reading.held(*both_classes(data))
+    classes = Classes(reading.d)
+    classes.add(rows, truth)
+    centred = rows - rows.mean(0)
+    scaled = (centred / centred.square().mean().sqrt()).numpy()
+    fitted = LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(scaled, truth.numpy())
+    return reading.add(classes.oriented(torch.from_numpy(fitted.coef_[0])), "probe")

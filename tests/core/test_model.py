@@ -1,7 +1,9 @@
 """Models: loading, wrapping, hashes, and what is refused."""
 
+import copy
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -61,9 +63,8 @@ def test_a_low_rank_adapter_is_steered_with_its_base(folders, vector):
     peft = pytest.importorskip("peft", reason="peft is not installed (the lowest-version check)")
     hf = AutoModelForCausalLM.from_pretrained(folders["llama"])
     config = peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
-    model = st.wrap(
-        peft.get_peft_model(hf, config), AutoTokenizer.from_pretrained(folders["llama"])
-    )
+    adapted = peft.get_peft_model(hf, config).eval()
+    model = st.wrap(adapted, AutoTokenizer.from_pretrained(folders["llama"]))
     site = st.resid(1)
     plain = st.capture(model, PROMPT, [site])[site]
     with st.steer(model, st.Add(site, vector())):
@@ -164,3 +165,12 @@ def test_the_shipped_models_load(name):
     model = st.load(name, engine="hf")
     assert model.tokenizer.chat_template
     assert st.generate(model, "tell me about the dog .", max_new_tokens=5)
+
+
+def test_a_model_in_training_mode_is_named_when_it_is_wrapped(gpt2):
+    network = copy.deepcopy(gpt2.hf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        st.wrap(network, gpt2.tokenizer)
+    with pytest.warns(UserWarning, match=r"training mode.*model\.eval\(\)"):
+        st.wrap(network.train(), gpt2.tokenizer)
