@@ -13,10 +13,12 @@
 | What does an arm answer, and what is it worth? | `scoring` |
 | By how much is one arm better than another? | `comparing` |
 | Compared with what? | `controls`: nothing, random, shuffled labels, asking |
+| Can the concept be read? | `detection`: AUROC, hard negatives apart |
 """
 
 from steerlib.evaluation.comparing import paired, summary
 from steerlib.evaluation.controls import controls, random_direction
+from steerlib.evaluation.detection import detection
 from steerlib.evaluation.judges import Judge, world_judge, world_request
 from steerlib.evaluation.scoring import Arm, score
 
@@ -24,6 +26,7 @@ __all__ = [
     "Arm",
     "Judge",
     "controls",
+    "detection",
     "paired",
     "random_direction",
     "score",
