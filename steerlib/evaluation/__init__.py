@@ -14,6 +14,7 @@
 | By how much is one arm better than another? | `comparing` |
 | Compared with what? | `controls`: nothing, random, shuffled labels, asking |
 | Can the concept be read? | `detection`: AUROC, hard negatives apart |
+| What else changes? | `side_effects`: KL on neutral prompts, facts, grammar |
 """
 
 from steerlib.evaluation.comparing import paired, summary
@@ -21,6 +22,7 @@ from steerlib.evaluation.controls import controls, random_direction
 from steerlib.evaluation.detection import detection
 from steerlib.evaluation.judges import Judge, world_judge, world_request
 from steerlib.evaluation.scoring import Arm, score
+from steerlib.evaluation.side_effects import side_effects, world_facts, world_grammar
 
 __all__ = [
     "Arm",
@@ -30,7 +32,10 @@ __all__ = [
     "paired",
     "random_direction",
     "score",
+    "side_effects",
     "summary",
+    "world_facts",
+    "world_grammar",
     "world_judge",
     "world_request",
 ]
