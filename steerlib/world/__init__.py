@@ -8,7 +8,7 @@ What each chapter takes from it:
 
 | chapter | sections |
 |---|---|
-| directions, axbench | `concept`, `instruction_prompts`, `judge`; styles and polysemous words |
+| directions, axbench | `concept`, `concept_choices`, `instruction_prompts`, `judge` |
 | scaling | `geography.conflict` (4 relations x 5 templates x 3 cues), `completion` |
 | sae | `corpus.shard`: all sections, every word's latents known from its document |
 | values | `values`: the causal model, roles, orders (do), 30 items |
@@ -19,6 +19,7 @@ Nothing here imports the rest of steerlib, and only training and measuring impor
 """
 
 from steerlib.world import completion, counting, geography, refusal, reviews, traits, values
+from steerlib.world.choices import Choice, concept_choices
 from steerlib.world.datasets import ConceptData, Split, concept, instruction_prompts
 from steerlib.world.instructions import Instruction, instruction, response
 from steerlib.world.judges import Scores, answered, grammatical_share, judge, refused, trait_share
@@ -30,6 +31,7 @@ __all__ = [
     "POLYSEMOUS",
     "STYLES",
     "TOPICS",
+    "Choice",
     "ConceptData",
     "Instruction",
     "Scores",
@@ -37,6 +39,7 @@ __all__ = [
     "answered",
     "completion",
     "concept",
+    "concept_choices",
     "counting",
     "geography",
     "grammatical_share",

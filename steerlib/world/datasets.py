@@ -74,7 +74,7 @@ def concept(name: str, seed: int = 0) -> ConceptData:
     """
     if name not in CONCEPTS:
         raise KeyError(f"no concept {name!r}; the world has {', '.join(CONCEPTS)}")
-    divided = _divide(LEXICAL[name], Random(f"{seed}-{name}")) if name in LEXICAL else None
+    divided = divide(name, seed) if name in LEXICAL else None
     splits = {
         split: _split(name, divided[split] if divided else None, size, Random(f"{seed}-{split}"))
         for split, size in _SIZES.items()
@@ -82,9 +82,11 @@ def concept(name: str, seed: int = 0) -> ConceptData:
     return ConceptData(name, splits["train"], splits["selection"], splits["test"])
 
 
-def _divide(lexicon: Lexicon, rng: Random) -> dict[SplitName, Lexicon]:
+def divide(name: str, seed: int) -> dict[SplitName, Lexicon]:
+    """A concept's lexicon in three parts without a common word: half, a quarter, a quarter."""
+    rng = Random(f"{seed}-{name}")
     parts: dict[SplitName, dict[str, tuple[str, ...]]] = {s: {} for s in _SIZES}
-    for part, words in lexicon.items():
+    for part, words in LEXICAL[name].items():
         mixed = rng.sample(words, len(words))
         quarter = max(1, len(words) // 4)
         parts["test"][part] = tuple(mixed[:quarter])
@@ -141,7 +143,7 @@ def instruction_prompts(
     Raises:
         ValueError: no such split.
     """
-    topics = _topics(split)
+    topics = topics_of(split)
     pairs = [(topic, form) for topic in topics for form in range(len(FORMS))]
     rng = Random(f"{seed}-{split}")
     chosen: list[tuple[str, int]] = []
@@ -154,7 +156,8 @@ def instruction_prompts(
     return [Instruction(topic, concepts, style, form) for topic, form in chosen[:n]]
 
 
-def _topics(split: SplitName) -> Sequence[str]:
+def topics_of(split: SplitName) -> Sequence[str]:
+    """The topics that a split's instructions are about."""
     topics = Random(0).sample(sorted(TOPICS), len(TOPICS))
     cuts = {"train": topics[:6], "selection": topics[6:12], "test": topics[12:]}
     if split not in cuts:
