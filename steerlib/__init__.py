@@ -65,6 +65,7 @@ _EXPORTS = {
     "methods.actadd": ("actadd",),
     "methods.components": ("lat", "pca"),
     "methods.directions": ("diff_means", "mean_centred", "probe"),
+    "recommendation": ("recommend",),
 }
 _MODULES = ("claims", "evaluation", "statistics", "teaching", "world")
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}

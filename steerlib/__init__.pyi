@@ -51,5 +51,6 @@ from steerlib.methods.components import pca as pca
 from steerlib.methods.directions import diff_means as diff_means
 from steerlib.methods.directions import mean_centred as mean_centred
 from steerlib.methods.directions import probe as probe
+from steerlib.recommendation import recommend as recommend
 
 __version__: str

@@ -49,6 +49,6 @@ def test_layers_import_only_downward() -> None:
 
 
 def test_every_part_of_the_package_has_its_layer() -> None:
-    top = {"teaching", "recommend", "__main__", "__init__"}
+    top = {"teaching", "recommendation", "__main__", "__init__"}
     found = {layer(path) for path in (ROOT / "steerlib").rglob("*.py")}
     assert found <= set(LAYERS) | top

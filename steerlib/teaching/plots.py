@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 PALETTE = {
     "steered": "#0072b2",
@@ -85,3 +86,51 @@ def line(
     marker, dash = _LOOK[kind]
     ax.plot(x, mean, marker=marker, linestyle=dash, color=PALETTE[kind], label=label)
     ax.fill_between(x, low, high, color=PALETTE[kind], alpha=0.18, linewidth=0)
+
+
+def bars(
+    ax: Axes,
+    names: Sequence[str],
+    mean: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    kind: str = "steered",
+) -> None:
+    """Draw one horizontal bar with its interval per name, the first one on top."""
+    errors = [
+        [m - a for m, a in zip(mean, low, strict=True)],
+        [b - m for m, b in zip(mean, high, strict=True)],
+    ]
+    ax.barh(range(len(names)), list(mean), xerr=errors, color=PALETTE[kind], ecolor="#222222",
+            capsize=2)  # fmt: skip
+    ax.set_yticks(range(len(names)), list(names))
+    ax.invert_yaxis()
+
+
+def heat_map(ax: Axes, grid: DataFrame, top: float | None = None) -> None:
+    """Draw a table as colored cells with their numbers; rows are named by block where they are.
+
+    Args:
+        grid: rows by site (or any name), columns by strength.
+        top: the value of the strongest color; by default the largest.
+    """
+    values = grid.to_numpy(dtype=float)
+    strongest = values.max() if top is None else top
+    ax.imshow(values, cmap="cividis", vmin=0, vmax=strongest or 1, aspect="auto")
+    for (row, column), value in _cells(values):
+        color = "white" if value < 0.6 * strongest else "black"
+        ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9)
+    ax.set_xticks(range(grid.shape[1]), [f"{x:g}" for x in grid.columns])
+    ax.set_yticks(range(grid.shape[0]), [_short(str(name)) for name in grid.index])
+
+
+def _cells(values: Any) -> Iterator[tuple[tuple[int, int], float]]:
+    for row, line_ in enumerate(values):
+        for column, value in enumerate(line_):
+            yield (row, column), float(value)
+
+
+def _short(name: str) -> str:
+    """`blocks.2.hook_resid_post` as `block 2`; other names as they are."""
+    parts = name.split(".")
+    return f"block {parts[1]}" if name.endswith("hook_resid_post") else name
