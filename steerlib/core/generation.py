@@ -150,7 +150,8 @@ def _decode(
     for step in range(steps):
         scores = model.runner(**inputs, past_key_values=cache, use_cache=True, **last_only).logits
         chosen = _choose(scores[:, -1], temperature, random)
-        new[:, step] = torch.where(active, chosen, new[:, step])
+        # A row that has ended goes on, and is cut at its stop: padding without a mask would be read.
+        new[:, step] = chosen
         ended = active & torch.isin(chosen, ends)
         stops[ended] = step
         active &= ~ended
