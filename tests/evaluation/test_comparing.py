@@ -1,0 +1,77 @@
+"""paired and summary: prompts are the units, arms and strengths are kept apart."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from steerlib.evaluation import paired, summary
+from steerlib.statistics import bootstrap_difference, bootstrap_mean
+
+A = {"p": [2.0, 0.0], "q": [1.0, 1.0], "r": [0.0, 2.0], "s": [2.0, 2.0]}
+B = {"p": [0.0, 0.0], "q": [1.0, 0.0], "r": [0.0, 0.0], "s": [0.0, 1.0]}
+
+
+def table(**arms):
+    """A table as `score` makes it: arm -> prompt -> scores."""
+    rows = [
+        {"arm": arm, "strength": 1.0, "prompt": p, "text": "", "score": x, "fluency": x / 2}
+        for arm, answers in arms.items()
+        for p, scores in answers.items()
+        for x in scores
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_difference_is_over_prompts_and_not_over_answers():
+    found = paired(table(a=A, b=B), "a", "b")
+    assert found == bootstrap_difference([1, 1, 1, 2], [0, 0.5, 0, 0.5])
+    tenfold = {prompt: scores * 10 for prompt, scores in A.items()}
+    assert paired(table(a=tenfold, b=B), "a", "b") == found
+    assert paired(table(b=B, a=A), "b", "a").estimate == -found.estimate
+
+
+def test_a_prompt_with_many_answers_counts_once():
+    found = paired(table(a=A | {"p": [2.0] * 100}, b=B), "a", "b")
+    assert found.estimate == pytest.approx(np.mean([2 - 0, 1 - 0.5, 1 - 0, 2 - 0.5]))
+
+
+def test_the_order_of_the_prompts_does_not_matter():
+    turned = dict(reversed(B.items()))
+    assert paired(table(a=A, b=turned), "a", "b") == paired(table(a=A, b=B), "a", "b")
+
+
+def test_the_level_sets_the_width():
+    wide, narrow = (paired(table(a=A, b=B), "a", "b", level) for level in (0.99, 0.5))
+    assert wide.low <= narrow.low <= narrow.high <= wide.high
+    assert wide.high - wide.low > narrow.high - narrow.low
+
+
+def test_an_arm_with_several_strengths_needs_one():
+    two = pd.concat([table(a=A, b=B), table(a=B).assign(strength=2.0)])
+    assert paired(two, ("a", 1), "b") == paired(table(a=A, b=B), "a", "b")
+    assert paired(two, ("a", 2.0), "b").estimate == 0
+    with pytest.raises(ValueError, match=r"strengths \[1.0, 2.0\]; write \('a', strength\)"):
+        paired(two, "a", "b")
+    with pytest.raises(KeyError, match="no strength 3"):
+        paired(two, ("a", 3), "b")
+
+
+def test_unknown_arms_other_prompts_and_single_prompts_are_refused():
+    with pytest.raises(KeyError, match="no arm 'c'; the table has a, b"):
+        paired(table(a=A, b=B), "a", "c")
+    with pytest.raises(ValueError, match="the same prompts in both"):
+        paired(table(a=A, b={"p": [1.0], "q": [1.0], "r": [1.0], "t": [1.0]}), "a", "b")
+    with pytest.raises(ValueError, match="two or more different prompts, got 1"):
+        paired(table(a={"p": [1.0, 2.0]}, b={"p": [1.0]}), "a", "b")
+
+
+def test_a_summary_has_a_line_for_each_arm_and_strength_in_their_order():
+    both = pd.concat([table(b=B, a=A), table(a=B).assign(strength=0.5)])
+    found = summary(both)
+    columns = ["arm", "strength", "score", "low", "high", "fluency", "prompts"]
+    assert list(found.columns) == columns
+    assert list(zip(found.arm, found.strength, strict=True)) == [("b", 1), ("a", 1), ("a", 0.5)]
+    expected = bootstrap_mean([1, 1, 1, 2])
+    line = found.iloc[1]
+    assert (line.score, line.low, line.high) == (expected.estimate, expected.low, expected.high)
+    assert (line.fluency, line.prompts) == (0.625, 4)
