@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlib.core.capture import positions_and_mask
+from steerlib.core.generation import _last_only
 from steerlib.core.model import Model
 from steerlib.core.prompts import encode, pad, render
 from steerlib.core.session import rows_of_batch
@@ -48,7 +49,7 @@ def propensity(
     Source: Tan et al. 2024, section 3 (there for answers of one token). Chapter: directions.
 
     Example:
-        >>> propensity(model, [Choice("the dog is", "happy", "sad")], chat=False)
+        >>> propensity(model, [Choice("the dog is", "loyal", "lazy")], chat=False)
     """
     if not len(choices):
         raise ValueError("propensity needs at least one choice, got none")
@@ -101,7 +102,7 @@ def _log_p(model: Model, texts: list[Encoded]) -> Float[Tensor, " batch"]:
     ids, attention = pad(model, [prompt for prompt, _ in texts])
     answers = _padded_right(model, [answer for _, answer in texts])
     cache = DynamicCache(config=model.config)
-    inputs = {"input_ids": ids, **positions_and_mask(attention)}
+    inputs = {"input_ids": ids, **positions_and_mask(attention), **_last_only(model)}
     scores = model.runner(**inputs, past_key_values=cache, use_cache=True).logits[:, -1:]
     if answers.shape[1] > 1:
         # The last token of an answer predicts nothing that is asked for.
@@ -110,8 +111,8 @@ def _log_p(model: Model, texts: list[Encoded]) -> Float[Tensor, " batch"]:
         scores = torch.cat([scores, later], 1)
     lengths = torch.tensor([len(answer) for _, answer in texts])
     is_answer = torch.arange(answers.shape[1]) < lengths[:, None]
-    taken = scores.double().log_softmax(-1).gather(2, answers[..., None])[..., 0].cpu()
-    return torch.where(is_answer, taken, 0.0).sum(1)
+    taken = scores.float().log_softmax(-1).gather(2, answers[..., None])[..., 0]
+    return torch.where(is_answer, taken.cpu().double(), 0.0).sum(1)
 
 
 def _padded_right(model: Model, answers: list[list[int]]) -> Int[Tensor, "batch pos"]:

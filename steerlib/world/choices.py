@@ -75,7 +75,7 @@ def concept_choices(
 
     Example:
         >>> concept_choices("weather", 1)[0].prompt
-        'describe the horse .'
+        'tell me about the bird .'
     """
     if name not in LEXICAL:
         raise KeyError(f"no concept {name!r} with a lexicon; there are {', '.join(LEXICAL)}")
