@@ -109,6 +109,14 @@ def test_lat_without_unit_lengths_would_be_pca_and_with_them_is_close():
     assert cosine(lat.direction, pca.direction) > 0.99
 
 
+def test_lat_gives_each_pair_the_same_weight_where_pca_follows_a_few_outliers():
+    rows, labels, u, axis = planted(n=1000, gap=6.0)
+    rows[::100] += 200 * axis
+    model, data = planted_model(rows), one_word_texts(labels)
+    assert cosine(st.lat(model, data, PLANTED).direction, u) > 0.95
+    assert abs(cosine(st.pca(model, data, PLANTED, of="all").direction, axis)) > 0.95
+
+
 def test_lat_pairs_across_chunks_of_texts(monkeypatch):
     from steerlib.methods import components
 
