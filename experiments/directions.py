@@ -150,7 +150,7 @@ def recommended(model: str, concept: str) -> Shard:
         r = st.recommend(
             net,
             data.train,
-            prompts("selection", 0) * 2,
+            prompts("selection", 0),
             grade,
             ask=ev.world_request(concept),
             held_out=prompts("test", 0),
@@ -182,7 +182,7 @@ TABLES: dict[str, tuple[Callable[..., Shard], list[tuple[str, ...]]]] = {
     "detect": (detect, list(product(MODELS, LEXICAL, SEEDS))),
     "reliability": (reliability, list(product(MODELS, LEXICAL, SEEDS))),
     "steer": (steer, list(product(MODELS, LEXICAL + STYLES, SEEDS))),
-    "recommended": (recommended, list(product(MODELS, LEXICAL + STYLES))),
+    "recommended": (recommended, list(product(MODELS, LEXICAL))),
 }
 
 
