@@ -151,11 +151,12 @@ def test_white_space_of_one_s_own_is_kept(gpt2):
     )
 
 
-def test_an_answer_that_runs_into_the_prompt_is_refused(models):
-    model = models("qwen2")
-    assert propensity(model, [Choice("tell me about the", "dog", "cat")]).shape == (1,)
-    with pytest.raises(ValueError, match="run into those of the prompt"):
-        propensity(model, [Choice("tell me about the ", "dog", "cat")])
+@pytest.mark.parametrize("answer", ["dog", "dog saw the cat"])
+def test_an_answer_that_runs_into_the_prompt_is_refused(models, answer):
+    model = models("qwen2")  # bytes: the space belongs to the word that follows
+    assert propensity(model, [Choice("tell me about the", answer, "cat")]).shape == (1,)
+    with pytest.raises(ValueError, match=f"the answer '{answer}' run into those of the prompt"):
+        propensity(model, [Choice("tell me about the ", answer, "cat")])
 
 
 def test_an_answer_that_does_not_fit_is_refused(gpt2):

@@ -85,8 +85,10 @@ def test_a_seed_repeats_another_does_not_and_nothing_comes_twice(shift):
     assert len({(c.prompt, c.positive, c.negative) for c in first}) == 200
 
 
-def test_more_choices_begin_with_the_same():
-    assert concept_choices("love", 40)[:10] == concept_choices("love", 10)
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_more_choices_begin_with_the_same(shift):
+    more = concept_choices("love", 40, shift=shift)
+    assert more[:10] == concept_choices("love", 10, shift=shift)
 
 
 @pytest.mark.parametrize("name", ["pirate", "wether"])
