@@ -63,6 +63,7 @@ def test_random_directions_have_the_length_site_and_positions_of_the_arm(gpt2, a
     assert (cosines - torch.eye(20, 21)).abs().mean() < 0.25
 
 
+@pytest.mark.filterwarnings("ignore:no fit and data")
 def test_every_direction_of_an_arm_with_several_is_replaced(gpt2, vector):
     gate = st.Readout(st.resid(0), vector()) > 0
     both = st.Add(SITE, 2 * vector(seed=1)).at(st.last) + st.Add(st.mlp_post(2), torch.ones(128))
