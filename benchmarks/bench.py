@@ -11,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -176,6 +178,23 @@ def capturing(texts: list[str]) -> None:
     report("hidden_bytes", held(h for batch in kept for h in batch), "bytes")
 
 
+def fitting() -> None:
+    """Directions from 1,008 texts: seven draws of a concept's training texts."""
+    model = st.load("world", engine="hf")
+    draws = [st.world.concept("weather", seed).train for seed in range(7)]
+    data = SimpleNamespace(
+        texts=[text for draw in draws for text in draw.texts],
+        labels=[label for draw in draws for label in draw.labels],
+    )
+    for name in ("diff_means", "pca", "lat", "probe"):
+        fit, seconds = getattr(st, name), []
+        for _ in range(3):
+            start = perf_counter()
+            fit(model, data, st.resid(2))
+            seconds.append(perf_counter() - start)
+        report(f"fit_{name}_seconds", min(seconds), "seconds")
+
+
 def starting() -> None:
     """Import and load times in fresh processes."""
     load = "steerlib.load('world')"
@@ -191,6 +210,7 @@ def main() -> None:
     prompts = [item.text for item in st.world.instruction_prompts(TEXTS, seed=0)]
     decoding(prompts[:BATCH])
     capturing(prompts)
+    fitting()
     starting()
     report("training_tokens_per_second", training_rate(), "rate")
     if os.environ.get("STEERLIB_RECORD") == "1":

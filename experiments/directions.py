@@ -1,7 +1,8 @@
 """Directions on every concept of the world, both models, three seeds. `make experiments`.
 
-Four tables, each resumable piece by piece (about an hour and a half on one core):
+Five tables, each resumable piece by piece (about an hour and a half on one core):
 
+* `geometry`: cosines of the methods with DiffMean; distance and gain of words and of positions;
 * `detect`: AUROC of each method's direction on texts with unseen words;
 * `steer`: each method at block 2, its strength chosen on selection prompts, graded on test prompts
   with the controls; side effects at the chosen strength;
@@ -22,6 +23,7 @@ from pathlib import Path
 import torch
 
 import steerlib as st
+from experiments.directions_geometry import cosines, distance_and_gain
 from experiments.shards import Shard, collect
 from steerlib import evaluation as ev
 from steerlib.core.labelled import Labelled
@@ -54,6 +56,16 @@ def prompts(split: str, seed: int) -> list[str]:
     """Every different request of a split once: 18 for selection, 24 for test."""
     count = {"selection": 18, "test": 24}[split]
     return [asked.text for asked in st.world.instruction_prompts(count, seed, split)]  # type: ignore[arg-type]
+
+
+def geometry(model: str, concept: str, seed: str) -> Shard:
+    """Cosines with the difference in means, and what the direction does to the concept's tokens."""
+    net, data = load(model), st.world.concept(concept, int(seed))
+    fits = {name: fit(net, data.train, SITE) for name, fit in FITS.items()}
+    for C in (0.001, 0.1, 10.0):
+        fits[f"probe_{C:g}"] = st.probe(net, data.train, SITE, C=C)
+    moved = distance_and_gain(net, fits["diff_means"], concept)
+    return {"concept": concept, "cosines": cosines(fits), "moved": moved}
 
 
 def detect(model: str, concept: str, seed: str) -> Shard:
@@ -179,6 +191,7 @@ def recommended(model: str, concept: str) -> Shard:
 
 
 TABLES: dict[str, tuple[Callable[..., Shard], list[tuple[str, ...]]]] = {
+    "geometry": (geometry, list(product(MODELS, LEXICAL + STYLES, SEEDS))),
     "detect": (detect, list(product(MODELS, LEXICAL, SEEDS))),
     "reliability": (reliability, list(product(MODELS, LEXICAL, SEEDS))),
     "steer": (steer, list(product(MODELS, LEXICAL + STYLES, SEEDS))),

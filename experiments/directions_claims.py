@@ -25,6 +25,7 @@ SEEDS = 3
 def record_all(tables: Tables) -> None:
     """Record every claim of the tables that are there."""
     writers = {
+        "geometry": _geometry,
         "detect": _detect,
         "steer": _steer,
         "reliability": _reliability,
@@ -54,6 +55,19 @@ def _frame(shards: Mapping[tuple[str, ...], dict[str, Any]], part: str) -> pd.Da
         for row in shard[part]
     ]
     return pd.DataFrame(rows)
+
+
+def _geometry(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> None:
+    """Cosines over lexical concepts; distance and gain of words and of positions."""
+    keys = pd.MultiIndex.from_tuples(shards, names=["concept", "seed"])
+    for kind, names in (("lexical", LEXICAL), ("style", STYLES)):
+        moved = pd.DataFrame([shard["moved"] for shard in shards.values()], keys).loc[list(names)]
+        for measure, column in moved.items():
+            _record(f"{kind}_{measure}{suffix}", _over_concepts(column), 0.2, len(names))
+    table = pd.DataFrame([shard["cosines"] for shard in shards.values()], keys).loc[list(LEXICAL)]
+    for method, column in table.drop(columns="diff_means").items():
+        name = f"cosine_{method}{suffix}".replace(".", "_")
+        _record(name, _over_concepts(column), 0.03, len(LEXICAL))
 
 
 def _detect(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> None:
@@ -88,7 +102,7 @@ def _by_prompt(rows: pd.DataFrame, arm: str) -> pd.Series:
 
 def _concepts(lexical: pd.DataFrame, suffix: str) -> None:
     """DiffMean of each concept, its paired differences, and how many of them exclude 0."""
-    won = {control: 0 for control in ("random", "shuffled", "nothing")}
+    won = dict.fromkeys(("random", "shuffled", "nothing"), 0)
     both = 0
     for concept, rows in lexical.groupby("concept"):
         ours = _by_prompt(rows, "diff_means")

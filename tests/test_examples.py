@@ -12,7 +12,8 @@ from steerlib.core.loading import find_folder
 MODULES = [
     *(f"core.{name}" for name in ("sites", "interventions", "readouts", "model", "steering")),
     *(f"core.{name}" for name in ("capture", "generation", "preview", "storage", "setup")),
-    "methods.directions",
+    *(f"methods.{name}" for name in ("directions", "components", "actadd")),
+    "recommendation",
     "statistics",
 ]
 
@@ -45,6 +46,11 @@ def names():
         "intervention": weather,
         "direction": vectors[3],
         "w": vectors[3],
+        "data": st.world.concept("weather"),
+        "ordinary_texts": [p.text for p in st.world.instruction_prompts(6)],
+        "prompts": [p.text for p in st.world.instruction_prompts(8)],
+        "judge": st.evaluation.world_judge("weather"),
+        "ask": st.evaluation.world_request("weather"),
         "hf_model": plain.module,
         "tokenizer": plain.tokenizer,
     }

@@ -143,14 +143,14 @@ def _decode(
     full = None
     if attention is not None:
         full = torch.cat([attention, attention.new_ones(len(ids), steps)], 1)
-    cache, last_only = DynamicCache(config=model.config), _last_only(model)
+    cache, newest = DynamicCache(config=model.config), last_only(model)
     new = torch.full((len(ids), steps), model.pad_id)
     ends, stops = torch.tensor(sorted(model.eos_ids)), torch.full((len(ids),), steps)
     active = torch.ones(len(ids), dtype=torch.bool)
     for step in range(steps):
-        scores = model.runner(**inputs, past_key_values=cache, use_cache=True, **last_only).logits
+        scores = model.runner(**inputs, past_key_values=cache, use_cache=True, **newest).logits
         chosen = _choose(scores[:, -1], temperature, random)
-        # A row that has ended goes on, and is cut at its stop: padding without a mask would be read.
+        # A row that has ended goes on and is cut at its stop; padding would need a mask.
         new[:, step] = chosen
         ended = active & torch.isin(chosen, ends)
         stops[ended] = step
@@ -168,7 +168,7 @@ def _decode(
     return [row[:stop].tolist() for row, stop in zip(new, stops.tolist(), strict=True)]
 
 
-def _last_only(model: Model) -> dict[str, int]:
+def last_only(model: Model) -> dict[str, int]:
     """Do not unembed the whole prompt, where the model can be told so."""
     known = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
     return {"logits_to_keep": 1} if known else {}

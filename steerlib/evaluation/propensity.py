@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlib.core.capture import positions_and_mask
-from steerlib.core.generation import _last_only
+from steerlib.core.generation import last_only
 from steerlib.core.model import Model
 from steerlib.core.prompts import encode, pad, render
 from steerlib.core.session import rows_of_batch
@@ -102,7 +102,7 @@ def _log_p(model: Model, texts: list[Encoded]) -> Float[Tensor, " batch"]:
     ids, attention = pad(model, [prompt for prompt, _ in texts])
     answers = _padded_right(model, [answer for _, answer in texts])
     cache = DynamicCache(config=model.config)
-    inputs = {"input_ids": ids, **positions_and_mask(attention), **_last_only(model)}
+    inputs = {"input_ids": ids, **positions_and_mask(attention), **last_only(model)}
     scores = model.runner(**inputs, past_key_values=cache, use_cache=True).logits[:, -1:]
     if answers.shape[1] > 1:
         # The last token of an answer predicts nothing that is asked for.
