@@ -69,7 +69,10 @@ def geometry(model: str, concept: str, seed: str) -> Shard:
 
 
 def detect(model: str, concept: str, seed: str) -> Shard:
-    """AUROC of each direction at block 2 on the test texts, whose concept words are unseen."""
+    """AUROC of each direction at block 2 on texts whose concept words are unseen.
+
+    `rows` are of texts full of the concept, `one_word` of texts in which a single word decides.
+    """
     net, data = load(model), st.world.concept(concept, int(seed))
     detectors = {name: fit(net, data.train, SITE) for name, fit in FITS.items()}
     # A random axis with its sign from the labels, as the components have.
@@ -77,7 +80,12 @@ def detect(model: str, concept: str, seed: str) -> Shard:
     same = bool(drawn.direction @ detectors["diff_means"].direction > 0)
     detectors["random"] = drawn if same else -drawn
     table = ev.detection(net, detectors, data.test, seed=int(seed))
-    return {"concept": concept, "rows": table.to_dict("records")}
+    rare = ev.detection(net, detectors, st.world.one_word(concept, int(seed)), seed=int(seed))
+    return {
+        "concept": concept,
+        "rows": table.to_dict("records"),
+        "one_word": rare.to_dict("records"),
+    }
 
 
 def steer(model: str, concept: str, seed: str) -> Shard:

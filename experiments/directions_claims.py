@@ -71,14 +71,18 @@ def _geometry(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> 
 
 
 def _detect(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> None:
-    table = _frame(shards, "rows")
-    for (detector, pool, against), rows in table.groupby(["detector", "pool", "against"]):
-        if against not in ("all", "polysemous"):
-            continue
-        areas = rows.set_index(["concept", "seed"])["auroc"]
-        kind = "" if against == "all" else "_hard"
-        count = areas.index.get_level_values("concept").nunique()
-        _record(f"detect_{detector}_{pool}{kind}{suffix}", _over_concepts(areas), 0.02, count)
+    for part, against, kind in (
+        ("rows", "all", ""),
+        ("rows", "polysemous", "_hard"),
+        ("one_word", "all", "_one"),
+    ):
+        table = _frame(shards, part)
+        for (detector, pool), rows in table[table["against"] == against].groupby(
+            ["detector", "pool"]
+        ):
+            areas = rows.set_index(["concept", "seed"])["auroc"]
+            count = areas.index.get_level_values("concept").nunique()
+            _record(f"detect_{detector}_{pool}{kind}{suffix}", _over_concepts(areas), 0.02, count)
 
 
 def _steer(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> None:

@@ -12,7 +12,15 @@ from typing import Literal
 
 from steerlib.world.grammar import sentence
 from steerlib.world.instructions import FORMS, Instruction
-from steerlib.world.lexicon import CONCEPTS, LEXICAL, POLYSEMOUS, STYLES, TOPICS, Lexicon
+from steerlib.world.lexicon import (
+    CONCEPTS,
+    LEXICAL,
+    POLYSEMOUS,
+    STYLES,
+    TOPICS,
+    Lexicon,
+    lexicon_words,
+)
 
 SplitName = Literal["train", "selection", "test"]
 _SIZES: dict[SplitName, int] = {"train": 72, "selection": 48, "test": 48}  # texts of each label
@@ -80,6 +88,50 @@ def concept(name: str, seed: int = 0) -> ConceptData:
         for split, size in _SIZES.items()
     }
     return ConceptData(name, splits["train"], splits["selection"], splits["test"])
+
+
+def one_word(name: str, seed: int = 0) -> Split:
+    """Test texts in which one word decides: 48 with exactly one word of a concept, 48 without.
+
+    The word belongs to the test part of the lexicon (see `concept`). Half of the negatives are
+    neutral, half have exactly one word of another concept. All other words are neutral.
+
+    Raises:
+        KeyError: no such concept, or a style, which has no words.
+
+    Example:
+        >>> one_word("weather").of(True)[0].count(".")
+        3
+    """
+    if name not in LEXICAL:
+        raise KeyError(f"no concept {name!r} with a lexicon; there are {', '.join(LEXICAL)}")
+    rng, size = Random(f"{seed}-{name}-one-word"), _SIZES["test"]
+    rows = [(_one_word_text(rng, divide(name, seed)["test"]), True, "concept") for _ in range(size)]
+    for number in range(size):
+        if number % 2:
+            rows.append((_text(rng, None, None), False, "neutral"))
+        else:
+            other = rng.choice([c for c in LEXICAL if c != name])
+            rows.append((_one_word_text(rng, _without(other, name)), False, "other"))
+    rng.shuffle(rows)
+    texts, labels, kinds = zip(*rows, strict=True)
+    return Split(tuple(texts), tuple(labels), tuple(kinds))
+
+
+def _without(name: str, other: str) -> Lexicon:
+    """A lexicon without the words that it shares with another."""
+    shared = lexicon_words(other)
+    return {part: tuple(w for w in ws if w not in shared) for part, ws in LEXICAL[name].items()}
+
+
+def _one_word_text(rng: Random, lexicon: Lexicon) -> str:
+    words = {word for part in lexicon.values() for word in part}
+    sentences = [sentence(rng) for _ in range(_SENTENCES - 1)]
+    shown: list[str] = []
+    while sum(word in words for word in shown) != 1:
+        shown = sentence(rng, lexicon, 0.2)
+    sentences.insert(rng.randrange(_SENTENCES), shown)
+    return " ".join(word for words_ in sentences for word in words_)
 
 
 def divide(name: str, seed: int) -> dict[SplitName, Lexicon]:

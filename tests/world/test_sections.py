@@ -5,6 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from steerlib import world
 from steerlib.world import completion, counting, geography, refusal, reviews, traits, values
 
 
@@ -228,3 +229,23 @@ def test_answers_rise_with_the_value():
     levels = [values.answer_level(x) for x in np.linspace(-3, 3, 50)]
     assert levels == sorted(levels)
     assert set(levels) == set(range(len(values.ANSWERS)))
+
+
+@pytest.mark.parametrize("name", tuple(world.LEXICAL))
+def test_one_word_decides(name):
+    data, words = world.one_word(name, seed=1), world.lexicon_words(name)
+    seen = {w for text in world.concept(name, seed=1).train.of(True) for w in text.split()}
+    counts = [sum(w in words for w in text.split()) for text in data.texts]
+    assert counts == [int(label) for label in data.labels]
+    assert sum(data.labels) == 48
+    found = {w for text in data.of(True) for w in text.split() if w in words}
+    assert len(found) > 1
+    assert not found & seen
+    anywhere = {w for c in world.LEXICAL for w in world.lexicon_words(c)}
+    other = [t for t, k in zip(data.texts, data.kinds, strict=True) if k == "other"]
+    assert {sum(w in anywhere for w in text.split()) for text in other} == {1}
+
+
+def test_one_word_needs_a_lexicon():
+    with pytest.raises(KeyError, match="no concept 'pirate' with a lexicon"):
+        world.one_word("pirate")
