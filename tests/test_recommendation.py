@@ -153,6 +153,19 @@ def test_a_concept_of_the_world_and_words_that_its_model_does_not_know():
     assert r.warning
 
 
+@pytest.mark.filterwarnings("ignore:the best setting")
+def test_it_runs_on_each_architecture(model):
+    texts = ["a happy dog .", "happy girl", "happy red cat", "sad rain", "the sad boy", "bad wind"]
+    data = SimpleNamespace(texts=texts, labels=[True] * 3 + [False] * 3)
+    r = recommend(
+        model, data, ["the dog", "a cat", "the bird", "a fish"],
+        lambda prompt, answer: float("happy" in answer), ask=lambda prompt: f"happy {prompt}",
+        strengths=(1.0,), folds=2, max_new_tokens=4,
+    )  # fmt: skip
+    assert len(r.table) == 4 * model.n_layers
+    assert r.held_out["prompts"].tolist() == [2] * 5
+
+
 def test_the_plot_is_drawn(planted, monkeypatch):
     from matplotlib import pyplot
 
