@@ -18,6 +18,7 @@ from steerlib.statistics import Interval, bootstrap_difference, bootstrap_mean
 
 Tables = Mapping[str, Mapping[tuple[str, ...], dict[str, Any]]]
 LEXICAL, STYLES = tuple(st.world.LEXICAL), tuple(st.world.STYLES)
+METHODS = ("diff_means", "probe", "pca_all", "lat", "pca", "lat_positive")
 MODELS = {"world": "", "world-b": "_b"}
 SEEDS = 3
 
@@ -30,6 +31,7 @@ def record_all(tables: Tables) -> None:
         "steer": _steer,
         "reliability": _reliability,
         "recommended": _recommended,
+        "finalists": _finalists,
     }
     for name, table in tables.items():
         for model, suffix in MODELS.items():
@@ -48,9 +50,13 @@ def _over_concepts(values: pd.Series) -> Interval:
 
 
 def _frame(shards: Mapping[tuple[str, ...], dict[str, Any]], part: str) -> pd.DataFrame:
-    """The rows of one part of all shards, with concept and seed."""
+    """The rows of one part of all shards, with concept and seed.
+
+    The judge's grade for the concept is called `shown` here.
+    """
     rows = [
-        {"concept": concept, "seed": seed} | row
+        {("shown" if name == "concept" else name): value for name, value in row.items()}
+        | {"concept": concept, "seed": seed}
         for (concept, seed), shard in shards.items()
         for row in shard[part]
     ]
@@ -92,11 +98,36 @@ def _steer(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> Non
     for arm, rows in lexical.groupby("arm"):
         scores = rows.groupby(["concept", "seed"])["score"].mean()
         _record(f"steer_{arm}{suffix}", _over_concepts(scores), 0.1, len(LEXICAL))
+        if arm in METHODS:
+            for grade in ("shown", "instruction", "fluency"):
+                mean = rows.groupby("concept")[grade].mean().mean()
+                st.record(f"directions.{arm}_{grade}{suffix}", mean, 0.1, n=len(LEXICAL))
+    for arm in ("probe", "pca_all", "prompt"):
+        gap = _by_concept(lexical, "diff_means") - _by_concept(lexical, arm)
+        _record(f"diff_means_minus_{arm}{suffix}", bootstrap_mean(gap), 0.1, len(LEXICAL))
+    _optimism(lexical, shards, suffix)
     _concepts(lexical, suffix)
     _styles(answers, _frame(shards, "curves"), suffix)
     _cost(_frame(shards, "side"), suffix)
-    chosen = [s["chosen"]["diff_means"] for (c, _), s in shards.items() if c in LEXICAL]
-    st.record(f"directions.strength{suffix}", float(np.mean(chosen)), 0.1, n=len(chosen))
+    for method in METHODS:
+        chosen = [s["chosen"][method] for (c, _), s in shards.items() if c in LEXICAL]
+        mean = float(np.mean(chosen))
+        st.record(f"directions.strength_{method}{suffix}", mean, 0.2, n=len(chosen))
+
+
+def _by_concept(rows: pd.DataFrame, arm: str) -> np.ndarray:
+    """The mean score of each concept over seeds and prompts."""
+    return rows[rows["arm"] == arm].groupby("concept")["score"].mean().sort_index().to_numpy()
+
+
+def _optimism(lexical: pd.DataFrame, shards: Mapping[tuple[str, ...], dict[str, Any]],
+              suffix: str) -> None:  # fmt: skip
+    """The score at the chosen strength on selection prompts minus that on test prompts."""
+    curves = _frame(shards, "curves")
+    ours = curves[(curves["arm"] == "diff_means") & curves["concept"].isin(LEXICAL)]
+    best = ours.groupby(["concept", "seed"])["score"].max()
+    tests = lexical[lexical["arm"] == "diff_means"].groupby(["concept", "seed"])["score"].mean()
+    _record(f"optimism{suffix}", _over_concepts(best - tests), 0.1, len(LEXICAL))
 
 
 def _by_prompt(rows: pd.DataFrame, arm: str) -> pd.Series:
@@ -169,13 +200,21 @@ def _reliability(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) 
 
 
 def _recommended(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> None:
-    """How often the recommended setting is within 10% of the best, on the same answers and anew."""
+    """How often `recommend` warned, and how often it picked DiffMean."""
+    found = list(shards.values())
+    warned = sum(shard["warning"] != "" for shard in found)
+    st.record(f"directions.recommend_warned{suffix}", warned, 1, n=len(found))
+    plain = sum(shard["picked_setting"][0] == "diff_means" for shard in found)
+    st.record(f"directions.recommend_diff_means{suffix}", plain, 2, n=len(found))
+
+
+def _finalists(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> None:
+    """How often the picked setting is within 10% of the best, and what luck adds to the best."""
     table = pd.DataFrame(list(shards.values()))
-    n = len(table)
-    for name, tail in (("", ""), ("_fresh", "_again")):
-        ratio = table[f"picked{tail}"] / table[f"best{tail}"]
-        st.record(f"directions.recommend_hits{name}{suffix}", int((ratio >= 0.9).sum()), 1, n=n)
-        found = bootstrap_mean(ratio.to_numpy())
-        _record(f"recommend_ratio{name}{suffix}", found, 0.05, n)
-    warned = int((table["warning"] != "").sum())
-    st.record(f"directions.recommend_warned{suffix}", warned, 1, n=n)
+    ratio = table["picked"] / table["best"]
+    st.record(f"directions.recommend_hits{suffix}", int((ratio >= 0.9).sum()), 1, n=len(table))
+    _record(f"recommend_ratio{suffix}", bootstrap_mean(ratio.to_numpy()), 0.05, len(table))
+    naive = int((table["picked_first"] >= 0.9 * table["luckiest"]).sum())
+    st.record(f"directions.recommend_hits_naive{suffix}", naive, 2, n=len(table))
+    luck = bootstrap_mean((table["luckiest"] - table["luckiest_fresh"]).to_numpy())
+    _record(f"recommend_luck{suffix}", luck, 0.1, len(table))
