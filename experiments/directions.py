@@ -186,30 +186,30 @@ def finalists(model: str, concept: str) -> Shard:
     """
     key = (model, concept)
     [found] = collect(FOLDER / "recommended", [key], recommended)
-    picked = _name(*found["picked_setting"])
+    method, at, strength = found["picked_setting"]
+    picked = (f"{method} {at}", strength)
     net, data, grade = load(model), st.world.concept(concept), ev.world_judge(concept)
     arms = [
-        ev.Arm(_name(name, str(site), s), fit(net, data.train, site), (s,))
+        ev.Arm(f"{name} {site}", fit(net, data.train, site), STRENGTHS)
         for (name, fit), site in product(METHODS.items(), map(st.resid, range(net.n_layers)))
-        for s in STRENGTHS
     ]
-    tests = prompts("test", 0)
-    first = ev.summary(ev.score(net, arms, tests, grade, seed=200)).set_index("arm")["score"]
+    keys, tests = ["arm", "strength"], prompts("test", 0)
+    first = ev.summary(ev.score(net, arms, tests, grade, seed=200)).set_index(keys)["score"]
     chosen = {picked, *first.nlargest(20).index}
-    again = [arm for arm in arms if arm.name in chosen]
-    fresh = ev.summary(ev.score(net, again, tests * 4, grade, seed=300)).set_index("arm")["score"]
+    again = [
+        ev.Arm(arm.name, arm.intervention, kept)
+        for arm in arms
+        if (kept := tuple(s for s in STRENGTHS if (arm.name, s) in chosen))
+    ]
+    fresh = ev.summary(ev.score(net, again, tests * 4, grade, seed=300)).set_index(keys)["score"]
     return {
         "concept": concept,
-        "picked": fresh[picked],
-        "best": fresh.max(),
-        "picked_first": first[picked],
-        "luckiest": first.max(),
-        "luckiest_fresh": fresh[first.idxmax()],
+        "picked": float(fresh[picked]),
+        "best": float(fresh.max()),
+        "picked_first": float(first[picked]),
+        "luckiest": float(first.max()),
+        "luckiest_fresh": float(fresh[first.idxmax()]),
     }
-
-
-def _name(method: str, site: str, strength: float) -> str:
-    return f"{method} {site} {strength:g}"
 
 
 TABLES: dict[str, tuple[Callable[..., Shard], list[tuple[str, ...]]]] = {
