@@ -50,6 +50,7 @@ notebooks: env
 ## make experiments      run the long experiments and record their claims (hours)
 experiments: env
 	STEERLIB_RECORD=1 $(PY) -m experiments.world
+	STEERLIB_RECORD=1 $(PY) -m experiments.directions
 
 ## make bench            measure the speed table of README.md
 bench: env
