@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,32 @@ def auroc(
     rng = np.random.default_rng(seed)
     # The number of the value that each score has: ties share one.
     ranks = np.unique(x, return_inverse=True)[1]
-    size = int(ranks.max()) + 1
-
-    def resampled(group: np.ndarray) -> np.ndarray:
-        return np.bincount(group[rng.integers(0, len(group), len(group))], minlength=size)
-
-    drawn = [_share_won(resampled(ranks[y]), resampled(ranks[~y])) for _ in range(resamples)]
+    values = int(ranks.max()) + 1
+    # Many resamples at once, but no more than fit into some megabytes.
+    step, drawn = max(1, 1_000_000 // len(x)), []
+    for start in range(0, resamples, step):
+        times = min(step, resamples - start)
+        positive, negative = (_resampled(ranks[group], values, times, rng) for group in (y, ~y))
+        drawn += _share_won(positive, negative).tolist()
     return _percentiles(float(roc_auc_score(y, x)), drawn, level)
 
 
-def _share_won(positive: np.ndarray, negative: np.ndarray) -> float:
+def _resampled(
+    ranks: Int[np.ndarray, " n"], values: int, times: int, rng: np.random.Generator
+) -> Int[np.ndarray, "times values"]:
+    """How often each value occurs in some resamples of a class."""
+    drawn = ranks[rng.integers(0, len(ranks), (times, len(ranks)))]
+    # Each resample counts in a range of its own.
+    shifted = drawn + values * np.arange(times)[:, None]
+    return np.bincount(shifted.ravel(), minlength=times * values).reshape(times, values)
+
+
+def _share_won(
+    positive: Int[np.ndarray, "times values"], negative: Int[np.ndarray, "times values"]
+) -> Float[np.ndarray, " times"]:
     """AUROC from how many positives and how many negatives have each value, in rising order."""
-    below = np.cumsum(negative) - negative / 2
-    return float(positive @ below / (positive.sum() * negative.sum()))
+    below = np.cumsum(negative, 1) - negative / 2
+    return (positive * below).sum(1) / (positive.sum(1) * negative.sum(1))
 
 
 def _percentiles(estimate: float, drawn: list[float], level: float) -> Interval:

@@ -51,7 +51,8 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
 
 def keep(output: nbformat.NotebookNode) -> bool:
     """Live widgets draw nothing in a stored notebook, and progress bars only noise."""
-    bar = output.output_type == "stream" and output.name == "stderr" and "it/s" in output.text
+    text = output.text if output.output_type == "stream" and output.name == "stderr" else "kept"
+    bar = "it/s" in text or not text.strip()
     return not bar and WIDGET not in output.get("data", {})
 
 

@@ -116,9 +116,10 @@ def heat_map(ax: Axes, grid: DataFrame, top: float | None = None) -> None:
     """
     values = grid.to_numpy(dtype=float)
     strongest = values.max() if top is None else top
-    ax.imshow(values, cmap="cividis", vmin=0, vmax=strongest or 1, aspect="auto")
+    image = ax.imshow(values, cmap="cividis", vmin=0, vmax=strongest or 1, aspect="auto")
     for (row, column), value in _cells(values):
-        color = "white" if value < 0.6 * strongest else "black"
+        red, green, blue, _ = image.cmap(value / (strongest or 1))
+        color = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.45 else "black"
         ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9)
     ax.set_xticks(range(grid.shape[1]), [f"{x:g}" for x in grid.columns])
     ax.set_yticks(range(grid.shape[0]), [_short(str(name)) for name in grid.index])
