@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 import steerlib as st
-from experiments.directions_geometry import cosines, distance_and_gain
+from experiments.directions_geometry import cosines, distance_and_gain, dominance
 from experiments.shards import Shard, collect
 from steerlib import evaluation as ev
 from steerlib.core.labelled import Labelled
@@ -66,7 +66,8 @@ def geometry(model: str, concept: str, seed: str) -> Shard:
     for C in (0.001, 0.1, 10.0):
         fits[f"probe_{C:g}"] = st.probe(net, data.train, SITE, C=C)
     moved = distance_and_gain(net, fits["diff_means"], concept)
-    return {"concept": concept, "cosines": cosines(fits), "moved": moved}
+    share = dominance(net, data.train, SITE)
+    return {"concept": concept, "cosines": cosines(fits), "moved": moved, "dominance": share}
 
 
 def detect(model: str, concept: str, seed: str) -> Shard:

@@ -70,6 +70,8 @@ def _geometry(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> 
         moved = pd.DataFrame([shard["moved"] for shard in shards.values()], keys).loc[list(names)]
         for measure, column in moved.items():
             _record(f"{kind}_{measure}{suffix}", _over_concepts(column), 0.2, len(names))
+    share = pd.Series([shard["dominance"] for shard in shards.values()], keys).loc[list(LEXICAL)]
+    _record(f"dominance{suffix}", _over_concepts(share), 0.2, len(LEXICAL))
     table = pd.DataFrame([shard["cosines"] for shard in shards.values()], keys).loc[list(LEXICAL)]
     for method, column in table.drop(columns="diff_means").items():
         name = f"cosine_{method}{suffix}".replace(".", "_")

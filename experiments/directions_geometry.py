@@ -12,10 +12,23 @@ import torch
 from jaxtyping import Bool, Float
 
 import steerlib as st
+from steerlib.core.labelled import Labelled
+from steerlib.core.positions import prompt
+from steerlib.methods.moments import class_moments
+from steerlib.methods.reading import Reading
 from steerlib.world.instructions import instruction, response
 from steerlib.world.lexicon import LEXICAL, PARTS_OF_SPEECH, STYLES, TOPICS
 
 REQUESTS = 40
+
+
+def dominance(model: st.Model, data: Labelled, site: st.Site) -> float:
+    """The concept's variance over all texts, p(1-p) ||gap||^2, over the largest within a class."""
+    classes = class_moments(Reading(model, site, prompt, "mean", False, None, 32), data, True)
+    n, m = classes.negative.n, classes.positive.n
+    between = n * m / (n + m) ** 2 * classes.gap.square().sum()
+    within = (classes.negative.scatter + classes.positive.scatter) / (n + m)
+    return float(between / torch.linalg.eigvalsh(within)[-1])
 
 
 def cosines(fits: dict[str, st.Intervention]) -> dict[str, float]:
@@ -34,8 +47,9 @@ def distance_and_gain(model: st.Model, vector: st.Intervention, concept: str) ->
     the beginnings of sentences, for the first opening of a style. The texts ask for neither.
 
     Returns:
-        Medians over places, in nats: `distance` (log-odds of the tokens together at strength 0,
-        where wanted), `gain` (its change at strength 1), `gain_elsewhere`.
+        Medians over places, in nats: `distance` (minus the log-odds, at strength 0, of all these
+        tokens together against all others) where wanted and `elsewhere`; `gain`, the change of the
+        log-odds at strength 1, where wanted and elsewhere.
     """
     texts, starts = _texts(model)
     words = STYLES[concept][0][:1] if concept in STYLES else LEXICAL[concept]["A"]
@@ -46,7 +60,8 @@ def distance_and_gain(model: st.Model, vector: st.Intervention, concept: str) ->
         after, _ = _log_odds(model, texts, starts, ids, concept)
     change = after - before
     return {
-        "distance": float(np.median(before[wanted])),
+        "distance": -float(np.median(before[wanted])),
+        "distance_elsewhere": -float(np.median(before[~wanted])),
         "gain": float(np.median(change[wanted])),
         "gain_elsewhere": float(np.median(change[~wanted])),
     }
