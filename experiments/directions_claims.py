@@ -70,6 +70,12 @@ def _geometry(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> 
         moved = pd.DataFrame([shard["moved"] for shard in shards.values()], keys).loc[list(names)]
         for measure, column in moved.items():
             _record(f"{kind}_{measure}{suffix}", _over_concepts(column), 0.2, len(names))
+        # Taken as linear: the strength of even odds where wanted, and what is left elsewhere then.
+        mean = moved.mean()
+        needed = mean["distance"] / mean["gain"]
+        left = mean["distance_elsewhere"] - needed * mean["gain_elsewhere"]
+        st.record(f"directions.{kind}_needed{suffix}", needed, 0.2 * needed, n=len(names))
+        st.record(f"directions.{kind}_left{suffix}", left, 1.0, n=len(names))
     share = pd.Series([shard["dominance"] for shard in shards.values()], keys).loc[list(LEXICAL)]
     _record(f"dominance{suffix}", _over_concepts(share), 0.2, len(LEXICAL))
     table = pd.DataFrame([shard["cosines"] for shard in shards.values()], keys).loc[list(LEXICAL)]
