@@ -110,7 +110,7 @@ def _steer(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> Non
             for grade in ("shown", "instruction", "fluency"):
                 mean = rows.groupby("concept")[grade].mean().mean()
                 st.record(f"directions.{arm}_{grade}{suffix}", mean, 0.1, n=len(LEXICAL))
-    for arm in ("probe", "pca_all", "prompt"):
+    for arm in ("probe", "pca_all", "lat", "prompt"):
         gap = _by_concept(lexical, "diff_means") - _by_concept(lexical, arm)
         _record(f"diff_means_minus_{arm}{suffix}", bootstrap_mean(gap), 0.1, len(LEXICAL))
     _optimism(lexical, shards, suffix)
