@@ -75,6 +75,8 @@ def _geometry(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> 
         needed = mean["distance"] / mean["gain"]
         left = mean["distance_elsewhere"] - needed * mean["gain_elsewhere"]
         st.record(f"directions.{kind}_needed{suffix}", needed, 0.2 * needed, n=len(names))
+        # Positive where the tokens are still unlikely elsewhere, for styles where they are not.
+        left = left if kind == "lexical" else -left
         st.record(f"directions.{kind}_left{suffix}", left, 1.0, n=len(names))
     share = pd.Series([shard["dominance"] for shard in shards.values()], keys).loc[list(LEXICAL)]
     _record(f"dominance{suffix}", _over_concepts(share), 0.2, len(LEXICAL))
@@ -105,14 +107,14 @@ def _steer(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) -> Non
     lexical = answers[answers["concept"].isin(LEXICAL)]
     for arm, rows in lexical.groupby("arm"):
         scores = rows.groupby(["concept", "seed"])["score"].mean()
-        _record(f"steer_{arm}{suffix}", _over_concepts(scores), 0.1, len(LEXICAL))
+        _record(f"steer_{arm}{suffix}", _over_concepts(scores), 0.05, len(LEXICAL))
         if arm in METHODS:
             for grade in ("shown", "instruction", "fluency"):
                 mean = rows.groupby("concept")[grade].mean().mean()
-                st.record(f"directions.{arm}_{grade}{suffix}", mean, 0.1, n=len(LEXICAL))
+                st.record(f"directions.{arm}_{grade}{suffix}", mean, 0.05, n=len(LEXICAL))
     for arm in ("probe", "pca_all", "lat", "prompt"):
         gap = _by_concept(lexical, "diff_means") - _by_concept(lexical, arm)
-        _record(f"diff_means_minus_{arm}{suffix}", bootstrap_mean(gap), 0.1, len(LEXICAL))
+        _record(f"diff_means_minus_{arm}{suffix}", bootstrap_mean(gap), 0.05, len(LEXICAL))
     _optimism(lexical, shards, suffix)
     _concepts(lexical, suffix)
     _styles(answers, _frame(shards, "curves"), suffix)
@@ -135,7 +137,7 @@ def _optimism(lexical: pd.DataFrame, shards: Mapping[tuple[str, ...], dict[str, 
     ours = curves[(curves["arm"] == "diff_means") & curves["concept"].isin(LEXICAL)]
     best = ours.groupby(["concept", "seed"])["score"].max()
     tests = lexical[lexical["arm"] == "diff_means"].groupby(["concept", "seed"])["score"].mean()
-    _record(f"optimism{suffix}", _over_concepts(best - tests), 0.1, len(LEXICAL))
+    _record(f"optimism{suffix}", _over_concepts(best - tests), 0.05, len(LEXICAL))
 
 
 def _by_prompt(rows: pd.DataFrame, arm: str) -> pd.Series:
@@ -175,7 +177,7 @@ def _styles(answers: pd.DataFrame, curves: pd.DataFrame, suffix: str) -> None:
         grid = means.loc[list(names)].unstack().mean()
         for strength, score in grid.items():
             name = f"curve_{kind}_{strength:g}".replace(".", "_")
-            st.record(f"directions.{name}{suffix}", score, 0.1, n=len(names))
+            st.record(f"directions.{name}{suffix}", score, 0.05, n=len(names))
 
 
 def _cost(side: pd.DataFrame, suffix: str) -> None:
@@ -225,4 +227,4 @@ def _finalists(shards: Mapping[tuple[str, ...], dict[str, Any]], suffix: str) ->
     naive = int((table["picked_first"] >= 0.9 * table["luckiest"]).sum())
     st.record(f"directions.recommend_hits_naive{suffix}", naive, 2, n=len(table))
     luck = bootstrap_mean((table["luckiest"] - table["luckiest_fresh"]).to_numpy())
-    _record(f"recommend_luck{suffix}", luck, 0.1, len(table))
+    _record(f"recommend_luck{suffix}", luck, 0.05, len(table))
