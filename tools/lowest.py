@@ -21,7 +21,7 @@ VENV = ROOT / ".venv-lowest"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "steerlib-environment"
 TOOLS = ["pytest", "pytest-xdist", "hypothesis", "pyyaml"]
-TESTS = ["tests/core", "tests/methods"]
+TESTS = ["tests/core", "tests/methods", "tests/evaluation", "tests/test_statistics.py"]
 BORROWED = ("torch", "functorch", "torchgen")
 
 
