@@ -22,7 +22,7 @@ from steerlib.core.labelled import Labelled, both_classes
 from steerlib.core.model import Model
 from steerlib.core.positions import prompt as prompt_tokens
 from steerlib.core.sites import Site, as_site, resid
-from steerlib.evaluation.comparing import paired, summary
+from steerlib.evaluation.comparing import against, summary
 from steerlib.evaluation.controls import Fit, controls
 from steerlib.evaluation.cross_validation import cross_validated
 from steerlib.evaluation.judges import Ask, Judge
@@ -152,7 +152,7 @@ def recommend(
     chosen = Arm("steered", fits[method, site], (strength,))
     others = controls(model, chosen, methods[method], data, ask=ask, seed=seed)
     answers = score(model, [chosen, *others], reporting, judge, seed=seed + 1, **options)
-    report = _report(answers)
+    report = against(answers, "steered")
     warning = _warning(report)
     if warning:
         warnings.warn(warning, stacklevel=2)
@@ -239,19 +239,6 @@ def _table(
 def _norm(arm: Arm) -> float:
     assert arm.intervention is not None
     return float(arm.intervention.direction.norm())
-
-
-def _report(answers: pd.DataFrame) -> pd.DataFrame:
-    """Chosen setting and controls, the draws of a control taken together, and the differences."""
-    together = answers.assign(arm=answers["arm"].str.replace(r" \d+$", "", regex=True))
-    # Draws of a control differ in nothing that counts; the others keep their strength of 0.
-    together["strength"] = together.groupby("arm")["strength"].transform("first")
-    report = summary(together)
-    minus = {arm: paired(together, "steered", arm) for arm in report["arm"] if arm != "steered"}
-    for bound in ("estimate", "low", "high"):
-        column = [getattr(minus.get(arm), bound, float("nan")) for arm in report["arm"]]
-        report["minus" if bound == "estimate" else f"minus_{bound}"] = column
-    return report
 
 
 def _warning(report: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
 """
 
-from steerlib.evaluation.comparing import paired, summary
+from steerlib.evaluation.comparing import against, paired, summary
 from steerlib.evaluation.controls import controls, random_direction
 from steerlib.evaluation.detection import detection
 from steerlib.evaluation.judges import Judge, world_judge, world_request
@@ -39,6 +39,7 @@ __all__ = [
     "Generalization",
     "Judge",
     "Steerability",
+    "against",
     "controls",
     "detection",
     "generalization",

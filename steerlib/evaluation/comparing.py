@@ -11,6 +11,8 @@ import pandas as pd
 
 from steerlib.statistics import Interval, bootstrap_difference, bootstrap_mean
 
+_DRAW = r"^(random|shuffled) \d+$"
+
 
 def paired(
     table: pd.DataFrame,
@@ -74,6 +76,41 @@ def summary(table: pd.DataFrame, level: float = 0.95, *, seed: int = 0) -> pd.Da
             line | {"low": found.low, "high": found.high} | others | {"prompts": len(means)}
         )
     return pd.DataFrame(lines)
+
+
+def against(table: pd.DataFrame, arm: str, level: float = 0.95, *, seed: int = 0) -> pd.DataFrame:
+    """An arm and its controls, each with its score, and the arm minus each of them.
+
+    The draws of a control, "random 0", "random 1", ..., are taken together.
+
+    Args:
+        table: from `score`, with one strength per arm.
+
+    Returns:
+        The columns of `summary`, then minus, minus_low, minus_high: `paired(table, arm, other)`,
+        NaN for the arm itself.
+
+    Raises:
+        KeyError: no such arm; ValueError: an arm with several strengths, or other prompts.
+
+    Chapter: directions.
+
+    Example:
+        >>> one = Arm("weather", weather, (1.25,))
+        >>> others = controls(model, one, st.diff_means, data.train, ask=ask)
+        >>> against(score(model, [one, *others], prompts, judge), "weather")
+    """
+    together = table.assign(arm=table["arm"].str.replace(_DRAW, r"\1", regex=True))
+    _rows(together, arm)
+    report = summary(together, level, seed=seed)
+    nan = Interval(float("nan"), float("nan"), float("nan"))
+    gaps = [
+        nan if other == arm else paired(together, arm, other, level, seed=seed)
+        for other in report["arm"]
+    ]
+    report["minus"] = [gap.estimate for gap in gaps]
+    report["minus_low"], report["minus_high"] = [g.low for g in gaps], [g.high for g in gaps]
+    return report
 
 
 def _rows(table: pd.DataFrame, which: str | tuple[str, float]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steerlib.evaluation import paired, summary
+from steerlib.evaluation import against, paired, summary
 from steerlib.statistics import bootstrap_difference, bootstrap_mean
 
 A = {"p": [2.0, 0.0], "q": [1.0, 1.0], "r": [0.0, 2.0], "s": [2.0, 2.0]}
@@ -75,3 +75,29 @@ def test_a_summary_has_a_line_for_each_arm_and_strength_in_their_order():
     line = found.iloc[1]
     assert (line.score, line.low, line.high) == (expected.estimate, expected.low, expected.high)
     assert (line.fluency, line.prompts) == (0.625, 4)
+
+
+def test_against_pairs_the_arm_with_each_control_and_joins_their_draws():
+    found = table(
+        steered={"a": [2.0], "b": [1.0], "c": [1.5]},
+        **{
+            "random 0": {"a": [0.0], "b": [1.0], "c": [0.5]},
+            "random 1": {"a": [1.0], "b": [0.0], "c": [0.5]},
+            "block 1": {"a": [2.0], "b": [2.0], "c": [2.0]},
+        },
+    )
+    report = against(found, "steered").set_index("arm")
+    assert list(report.index) == ["steered", "random", "block 1"]
+    assert report.loc["random", "score"] == pytest.approx(0.5)
+    assert report.loc["random", "minus"] == pytest.approx(1.0)
+    expected = paired(found, "steered", "block 1")
+    row = report.loc["block 1"]
+    assert (row["minus"], row["minus_low"], row["minus_high"]) == (
+        expected.estimate, expected.low, expected.high,
+    )  # fmt: skip
+    assert report.loc["steered", ["minus", "minus_low", "minus_high"]].isna().all()
+
+
+def test_against_names_an_arm_that_is_not_there():
+    with pytest.raises(KeyError, match="no arm 'steered'"):
+        against(table(a={"x": [1.0], "y": [2.0]}), "steered")
