@@ -186,8 +186,10 @@ WRONG = [
     ("first_component", lambda x: svd(x - x.mean(1, keepdim=True))[2][0], "over its own entries"),
     ("first_component", lambda x: svd(x - x.mean(0))[1][0] * right_component(x), "length is not 1"),
     ("first_component", component_in_place, "in place"),
+    ("first_component", lambda x: right_component(x / x.std(0)), "standard deviations"),
     ("first_component", lambda x: svd(x - x.mean(0))[2][1], "more variance"),
     ("orient", lambda u, x, y: gap_of(x, y), "difference in means itself"),
+    ("orient", lambda u, x, y: right_orient(u.div_(u.norm()), x, y), "in place"),
     ("orient", lambda u, x, y: gap_of(x, y).norm() * u / u.norm(), "opposite of u"),
     ("orient", lambda u, x, y: (x @ u).mean().sign() * right_orient(u, x, y), "sign"),
     ("orient", lambda u, x, y: -right_orient(u, x, y), "flipped"),
@@ -204,6 +206,7 @@ WRONG = [
     ("auroc", lambda s, y: ((s > 0.5) == y).float().mean(), "growing function|ordered pairs"),
     ("auroc", lambda s, y: s[y].mean() - s[~y].mean(), "growing function"),
     ("auroc", lambda s, y: None, "return missing"),
+    ("auroc", lambda s, y: max(right_auroc(s, y), 1 - right_auroc(s, y)), "below one half"),
     ("max_scores", lambda h, w, m: (h @ w).amax(1), "padding won"),
     ("max_scores", lambda h, w, m: (h @ w).masked_fill(~m, -torch.inf).amax(1), "BOS won"),
     (
@@ -217,8 +220,17 @@ WRONG = [
     ("max_scores", lambda h, w, m: right_max(h.abs(), w.abs(), m), "not the largest|sign"),
     ("max_scores", lambda h, w, m: right_max(h, w / w.norm(), m), "plain product"),
     ("max_scores", max_in_place, "in place"),
+    ("max_scores", lambda h, w, m: (h @ w).max(1), "`.values`"),
     ("choose_strength", chosen_by(lambda s, a, b: mean(b[s])), "chosen on the test"),
     ("choose_strength", chosen_by(lambda s, a, b: -mean(a[s])), "worst"),
+    ("choose_strength", chosen_by(lambda s, a, b: max(a[s])), "not the highest mean"),
+    ("choose_strength", chosen_by(lambda s, a, b: sum(a[s])), "not the highest mean"),
+    ("choose_strength", chosen_by(lambda s, a, b: sorted(a[s])[len(a[s]) // 2]), "highest mean"),
+    (
+        "choose_strength",
+        lambda a, b: (right_choice(a, b)[0], sorted(b[right_choice(a, b)[0]])[1]),
+        "median",
+    ),
     ("choose_strength", first_of_ties, "first in the dictionary"),
     ("choose_strength", last_of_ties, "last or the largest"),
     (
@@ -252,6 +264,11 @@ WRONG = [
     ("steerability", lambda s, p: (right_steerability(s, p)[0], 2), "number of prompts"),
     ("steerability", lambda s, p: (right_steerability(s, p)[0], 0.0), "hides"),
     ("steerability", lambda s, p: right_steerability(s, p)[0], "two values"),
+    (
+        "steerability",
+        lambda s, p: (r := right_steerability(s, p)[0], (r <= 0).float().mean().item()),
+        "exactly 0 is neither way",
+    ),
 ]
 
 

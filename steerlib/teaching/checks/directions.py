@@ -125,6 +125,10 @@ def test_first_component(fn: Callable[[Tensor], Tensor]) -> None:
         not along(components[:, 0]),
         "this is a column of V transposed; the components are its rows.",
     )
+    require(
+        not along(torch.linalg.svd(spread / spread.std(0), full_matrices=False)[2][0]),
+        "the columns were divided by their standard deviations; only subtract the mean.",
+    )
     require(along(components[0]), "another direction has more variance than this one.")
     require(close(u.norm(), torch.tensor(1.0)), "the length is not 1; divide by it.")
     require(
@@ -142,7 +146,9 @@ def test_orient(fn: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     gap = rows[labels].mean(0) - rows[~labels].mean(0)
     u = 3 * (gap / gap.norm() + noise(5, seed=2) / 3)
     require(bool(u @ gap > 0), "the check itself is wrong: please report it.")
+    before = u.clone()
     plus = tensor(fn, u, rows, labels, shape=(5,))
+    require(close(u, before), "u was changed in place; work on a new tensor.")
     minus = tensor(fn, -u, rows, labels, shape=(5,))
     require(
         not close(plus, gap),
