@@ -1,0 +1,219 @@
+"""The one loop for everything that is learned by gradient; the model itself stays frozen.
+
+Chapter: axbench. AdamW with linear decay. The order of the examples and all random numbers of a
+step are functions of the seed and the number of the step, so a fit that was stopped goes on as if
+it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+Loss = Callable[[list[int], torch.Generator], Tensor]
+Change = Callable[[], None]
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to learn.
+
+    Args:
+        epochs, batch_size: each epoch sees every example once, in an order of its own.
+        lr: the learning rate of the first step; it falls linearly to 0.
+        weight_decay: AdamW's.
+        clip: the largest norm of the gradient, or None.
+        patience: epochs without a lower validation loss after which it stops, or None.
+        seed: of the order and of what the loss draws.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+
+    epochs: int = 3
+    batch_size: int = 6
+    lr: float = 1e-2
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr", "clip", "patience"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is positive, got {value}")
+
+
+@dataclass(frozen=True)
+class History:
+    """The loss of each step, the validation loss of each epoch, and whether it stopped early."""
+
+    losses: tuple[float, ...]
+    validation: tuple[float, ...] = ()
+    stopped: bool = False
+
+
+def fit(
+    parameters: Mapping[str, Tensor],
+    loss: Loss,
+    n: int,
+    plan: Plan,
+    *,
+    before_step: Change | None = None,
+    after_step: Change | None = None,
+    validate: Callable[[], float] | None = None,
+    checkpoint: str | Path | None = None,
+    name: str = "learning",
+) -> History:
+    """Minimize the mean loss over n examples in place.
+
+    Args:
+        parameters: by name; leaves with gradient, changed in place.
+        loss: (numbers of the examples of a batch, generator) -> a scalar.
+        before_step: called between the backward pass and the step, to change gradients.
+        after_step: called after the step, to project parameters.
+        validate: a loss on other examples, asked after each epoch; with `plan.patience`.
+        checkpoint: a safetensors file, written after each epoch; a fit of the same plan, names and
+            shapes goes on from it.
+        name: for the progress bar, which shows after two seconds.
+
+    Raises:
+        ValueError: no examples, a parameter that takes no gradient, a checkpoint of another fit.
+        FloatingPointError: a loss or a parameter that is not finite; the message names the step.
+
+    Chapter: axbench.
+    """
+    if n < 1 or not parameters or not all(p.requires_grad for p in parameters.values()):
+        raise ValueError(f"needed are examples and parameters with gradient, got n={n} and "
+                         f"{[name for name, p in parameters.items() if not p.requires_grad]} "
+                         "without")  # fmt: skip
+    values = list(parameters.values())
+    optimizer = torch.optim.AdamW(values, lr=plan.lr, weight_decay=plan.weight_decay)
+    state = _State(parameters, optimizer, plan, n, None if checkpoint is None else Path(checkpoint))
+    losses, validation = state.load()
+    per_epoch = -(-n // plan.batch_size)
+    total, stopped = plan.epochs * per_epoch, _is_stuck(validation, plan.patience)
+
+    def take_step(rows: list[int], step: int) -> float:
+        optimizer.param_groups[0]["lr"] = plan.lr * (1 - step / total)
+        value = loss(rows, _generator(plan.seed, step + 1_000_003))
+        number = _checked(value.detach(), "the loss", step, name)
+        optimizer.zero_grad()
+        value.backward()
+        if plan.clip is not None:
+            torch.nn.utils.clip_grad_norm_(values, plan.clip)
+        _call(before_step)
+        optimizer.step()
+        _call(after_step)
+        for key, parameter in parameters.items():
+            _checked(parameter.detach().sum(), f"parameter {key!r}", step, name)
+        return number
+
+    with tqdm(total=total, initial=len(losses), desc=name, delay=2, leave=False) as bar:
+        for epoch in range(len(losses) // per_epoch, 0 if stopped else plan.epochs):
+            for rows in _batches(n, plan, epoch):
+                losses.append(take_step(rows, len(losses)))
+                bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+                bar.update()
+            if validate is not None:
+                validation.append(float(validate()))
+            state.save(losses, validation)
+            if stopped := _is_stuck(validation, plan.patience):
+                break
+    return History(tuple(losses), tuple(validation), stopped)
+
+
+def _call(change: Change | None) -> None:
+    if change is not None:
+        with torch.no_grad():
+            change()
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 2_000_003 + step)
+
+
+def _batches(n: int, plan: Plan, epoch: int) -> Iterator[list[int]]:
+    """The examples of one epoch in their order."""
+    order = torch.randperm(n, generator=_generator(plan.seed, epoch)).tolist()
+    for start in range(0, n, plan.batch_size):
+        yield order[start : start + plan.batch_size]
+
+
+def _checked(value: Tensor, what: str, step: int, name: str) -> float:
+    number = float(value)
+    if not torch.isfinite(value).all():
+        raise FloatingPointError(
+            f"{what} of {name} is {number} at step {step}: the fit diverged; lower the learning "
+            "rate or clip the gradient"
+        )
+    return number
+
+
+def _is_stuck(validation: list[float], patience: int | None) -> bool:
+    """Whether the last `patience` validation losses are none lower than the best before them."""
+    if patience is None or len(validation) <= patience:
+        return False
+    return min(validation[-patience:]) >= min(validation[:-patience])
+
+
+class _State:
+    """Parameters, moments and losses in one file, whole or not at all."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        plan: Plan,
+        n: int,
+        path: Path | None,
+    ) -> None:
+        self.parameters, self.optimizer, self.path = parameters, optimizer, path
+        shapes = {name: list(p.shape) for name, p in parameters.items()}
+        self.identity = json.dumps({"plan": asdict(plan), "n": n, "shapes": shapes})
+
+    def save(self, losses: list[float], validation: list[float]) -> None:
+        from safetensors.torch import save_file
+
+        if self.path is None:
+            return
+        tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}
+        for name, p in self.parameters.items():
+            tensors |= {f"{name}/{m}": self.optimizer.state[p][m].cpu() for m in _MOMENTS}
+        history = json.dumps({"losses": losses, "validation": validation})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(f".{os.getpid()}.tmp")
+        save_file(tensors, partial, metadata={"identity": self.identity, "history": history})
+        os.replace(partial, self.path)
+
+    def load(self) -> tuple[list[float], list[float]]:
+        """The losses so far, with parameters and moments as they were then."""
+        from safetensors import safe_open
+
+        if self.path is None or not self.path.exists():
+            return [], []
+        with safe_open(self.path, "pt") as file:
+            found = file.metadata()
+            if found["identity"] != self.identity:
+                raise ValueError(
+                    f"the checkpoint {self.path.name} belongs to another fit: it holds "
+                    f"{found['identity']}, this one is {self.identity}; remove it or name another"
+                )
+            for name, p in self.parameters.items():
+                with torch.no_grad():
+                    p.copy_(file.get_tensor(name))
+                moments = {m: file.get_tensor(f"{name}/{m}") for m in _MOMENTS}
+                self.optimizer.state[p] = {
+                    m: value if m == "step" else value.to(p.device) for m, value in moments.items()
+                }
+        history = json.loads(found["history"])
+        return history["losses"], history["validation"]
