@@ -17,9 +17,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-Loss = Callable[[list[int], torch.Generator], Tensor]
+Loss = Callable[[list[int], "Step"], Tensor]
 Change = Callable[[], None]
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which step of how many, and the random numbers that belong to it."""
+
+    number: int
+    total: int
+    random: torch.Generator
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def fit(
 
     Args:
         parameters: by name; leaves with gradient, changed in place.
-        loss: (numbers of the examples of a batch, generator) -> a scalar.
+        loss: (numbers of the examples of a batch, `Step`) -> a scalar.
         before_step: called between the backward pass and the step, to change gradients.
         after_step: called after the step, to project parameters.
         validate: a loss on other examples, asked after each epoch; with `plan.patience`.
@@ -105,7 +114,8 @@ def fit(
 
     def take_step(rows: list[int], step: int) -> float:
         optimizer.param_groups[0]["lr"] = plan.lr * (1 - step / total)
-        value = loss(rows, _generator(plan.seed, step + 1_000_003))
+        random = _generator(plan.seed, step + 1_000_003)
+        value = loss(rows, Step(step, total, random))
         number = _checked(value.detach(), "the loss", step, name)
         optimizer.zero_grad()
         value.backward()

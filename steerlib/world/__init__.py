@@ -21,6 +21,7 @@ Nothing here imports the rest of steerlib, and only training and measuring impor
 from steerlib.world import completion, counting, geography, refusal, reviews, traits, values
 from steerlib.world.choices import Choice, concept_choices
 from steerlib.world.datasets import ConceptData, Split, concept, instruction_prompts, one_word
+from steerlib.world.dialogues import Dialogue, dialogues
 from steerlib.world.instructions import Instruction, instruction, response
 from steerlib.world.judges import Scores, answered, grammatical_share, judge, refused, trait_share
 from steerlib.world.lexicon import CONCEPTS, LEXICAL, POLYSEMOUS, STYLES, TOPICS, lexicon_words
@@ -33,6 +34,7 @@ __all__ = [
     "TOPICS",
     "Choice",
     "ConceptData",
+    "Dialogue",
     "Instruction",
     "Scores",
     "Split",
@@ -41,6 +43,7 @@ __all__ = [
     "concept",
     "concept_choices",
     "counting",
+    "dialogues",
     "geography",
     "grammatical_share",
     "instruction",

@@ -14,7 +14,7 @@ def problem(start=0.0):
     """Least squares with one parameter; its loss and its parameters."""
     w = torch.full((3,), start, requires_grad=True)
 
-    def loss(rows, generator):
+    def loss(rows, step):
         return ((X[rows] @ w - Y[rows]) ** 2).mean()
 
     return {"w": w}, loss
@@ -42,9 +42,9 @@ def test_each_epoch_sees_every_example_once_in_its_own_order():
     seen = []
     parameters, loss = problem()
 
-    def spied(rows, generator):
+    def spied(rows, step):
         seen.append(rows)
-        return loss(rows, generator)
+        return loss(rows, step)
 
     fit(parameters, spied, 10, Plan(epochs=2, batch_size=4))
     first, second = ([row for rows in part for row in rows] for part in (seen[:3], seen[3:]))
@@ -57,7 +57,7 @@ def test_the_learning_rate_falls_linearly_to_zero():
     w = torch.zeros(1, requires_grad=True)
     track = []
     plan = Plan(epochs=1, batch_size=1, lr=0.4, clip=None)
-    fit({"w": w}, lambda rows, g: w.sum(), 4, plan, after_step=lambda: track.append(w.item()))
+    fit({"w": w}, lambda rows, step: w.sum(), 4, plan, after_step=lambda: track.append(w.item()))
     steps = -torch.diff(torch.tensor([0.0, *track]))
     assert torch.allclose(steps, torch.tensor([0.4, 0.3, 0.2, 0.1]), atol=1e-5)
 
@@ -69,11 +69,11 @@ def test_a_stopped_fit_goes_on_as_if_it_had_not_been_stopped(tmp_path, after):
     def noisy(loss, limit=None):
         calls = []
 
-        def drawn(rows, generator):
+        def drawn(rows, step):
             calls.append(1)
             if limit is not None and len(calls) > limit:
                 raise KeyboardInterrupt
-            return loss(rows, generator) * (1 + torch.rand((), generator=generator))
+            return loss(rows, step) * (1 + torch.rand((), generator=step.random))
 
         return drawn
 
@@ -96,7 +96,7 @@ def test_a_finished_fit_is_not_computed_again(tmp_path):
     first = fit(parameters, loss, 40, plan, checkpoint=path)
     again, _ = problem()
 
-    def never(rows, generator):
+    def never(rows, step):
         raise AssertionError("computed again")
 
     assert fit(again, never, 40, plan, checkpoint=path) == first
@@ -115,7 +115,7 @@ def test_divergence_names_the_step():
     w = torch.ones(1, requires_grad=True)
     values = iter([1.0, 1.0, float("nan")])
     with pytest.raises(FloatingPointError, match="the loss of test is nan at step 2"):
-        fit({"w": w}, lambda rows, g: w.sum() * next(values), 9, Plan(batch_size=1), name="test")
+        fit({"w": w}, lambda rows, step: w.sum() * next(values), 9, Plan(batch_size=1), name="test")
 
 
 def test_a_parameter_that_explodes_is_named():
@@ -125,7 +125,7 @@ def test_a_parameter_that_explodes_is_named():
         w.fill_(float("inf"))
 
     with pytest.raises(FloatingPointError, match=r"parameter 'w' .* at step 0"):
-        fit({"w": w}, lambda rows, g: w.sum(), 4, Plan(), after_step=explode)
+        fit({"w": w}, lambda rows, step: w.sum(), 4, Plan(), after_step=explode)
 
 
 def test_early_stop_waits_as_long_as_it_was_told():
@@ -142,7 +142,7 @@ def test_gradients_can_be_projected_before_the_step():
     def only_first():
         w.grad[1] = 0.0
 
-    fit({"w": w}, lambda rows, g: w.sum(), 8, Plan(), before_step=only_first)
+    fit({"w": w}, lambda rows, step: w.sum(), 8, Plan(), before_step=only_first)
     assert w[1] == 1.0
     assert w[0] < 1.0
 
@@ -151,7 +151,7 @@ def test_a_gradient_is_clipped():
     w = torch.ones(2, requires_grad=True)
     norms = []
     plan = Plan(clip=0.5, batch_size=1)
-    fit({"w": w}, lambda rows, g: 100 * w.sum(), 2, plan,
+    fit({"w": w}, lambda rows, step: 100 * w.sum(), 2, plan,
         before_step=lambda: norms.append(w.grad.norm().item()))  # fmt: skip
     assert all(norm == pytest.approx(0.5, rel=1e-4) for norm in norms)
 
@@ -170,3 +170,15 @@ def test_no_examples_and_frozen_parameters_are_refused():
         fit(parameters, loss, 0, Plan())
     with pytest.raises(ValueError, match="'w'"):
         fit({"w": torch.ones(1)}, loss, 4, Plan())
+
+
+def test_a_step_knows_its_number_and_how_many_there_are():
+    parameters, loss = problem()
+    seen = []
+
+    def spied(rows, step):
+        seen.append((step.number, step.total))
+        return loss(rows, step)
+
+    fit(parameters, spied, 5, Plan(epochs=2, batch_size=2))
+    assert seen == [(n, 6) for n in range(6)]

@@ -1,0 +1,99 @@
+"""The log-probability of a response to a prompt, for whatever is learned from dialogues.
+
+Chapter: axbench. Prompt and response are read together, left-padded; only the tokens of the
+response count, the end of the turn among them. Differentiable with respect to an intervention that
+is being learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from steerlib.core.capture import positions_and_mask
+from steerlib.core.model import Model
+from steerlib.core.prompts import Prompt, encode, pad, render
+from steerlib.core.session import learning, rows_of_batch
+
+
+class Dialogue(Protocol):
+    """A prompt and a response to it."""
+
+    @property
+    def prompt(self) -> Prompt: ...
+    @property
+    def response(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of prompt and response together; the response begins at `start`."""
+
+    ids: list[int]
+    start: int
+
+
+def encode_response(
+    model: Model, dialogue: Dialogue, chat: bool | None = None, system: str | None = None
+) -> Encoded:
+    """Prompt and response as the model reads them, closed by the end-of-sequence token.
+
+    Raises:
+        ValueError: an empty response; one whose tokens run into the prompt's; one that does not
+            fit into the context.
+    """
+    if not dialogue.response.strip():
+        raise ValueError(f"the response to {dialogue.prompt!r} is empty; there is nothing to learn")
+    text = render(model, dialogue.prompt, chat, system)
+    start = encode(model, text, chat=False)[0]
+    space = "" if text[-1:].isspace() or dialogue.response[:1].isspace() else " "
+    whole = encode(model, f"{text}{space}{dialogue.response}", chat=False, room=1)[0]
+    if whole[: len(start)] != start:
+        raise ValueError(
+            f"the tokens of the response {dialogue.response[:30]!r} run into those of the prompt "
+            f"...{text[-30:]!r} for {model.id}"
+        )
+    return Encoded([*whole, *sorted(model.eos_ids)[:1]], len(start))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Left-padded dialogues and which of their tokens belong to a response."""
+
+    ids: Int[Tensor, "batch pos"]
+    attention: Int[Tensor, "batch pos"] | None
+    is_response: Bool[Tensor, "batch pos"]
+
+    @staticmethod
+    def of(model: Model, encoded: Sequence[Encoded]) -> Batch:
+        """A batch of some dialogues."""
+        ids, attention = pad(model, [item.ids for item in encoded])
+        left = torch.tensor([ids.shape[1] - len(item.ids) + item.start for item in encoded])
+        places = torch.arange(ids.shape[1], device=ids.device)
+        return Batch(ids, attention, places >= left.to(ids.device)[:, None])
+
+
+def response_log_p(
+    model: Model, batch: Batch
+) -> tuple[Float[Tensor, " batch"], Int[Tensor, " batch"]]:
+    """The sum of log p over the tokens of each response, and their number.
+
+    log p(y | x) = sum_t log p(y_t | x, y_<t), steered by what is active.
+
+    Chapter: axbench.
+    """
+    rows = list(range(len(batch.ids)))
+    with torch.set_grad_enabled(learning(model)), rows_of_batch(model, rows):
+        output = model.runner(
+            input_ids=batch.ids, use_cache=False, **positions_and_mask(batch.attention)
+        )
+    # The logits at one position are about the next token.
+    log_p = output.logits[:, :-1].float().log_softmax(-1)
+    taken = log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
+    asked = batch.is_response[:, 1:]
+    return torch.where(asked, taken, 0.0).sum(1), asked.sum(1)
