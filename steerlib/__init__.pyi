@@ -53,6 +53,7 @@ from steerlib.methods.directions import mean_centred as mean_centred
 from steerlib.methods.directions import probe as probe
 from steerlib.methods.reft import reft_r1 as reft_r1
 from steerlib.methods.reft import supervised_vector as supervised_vector
+from steerlib.methods.reps import reps as reps
 from steerlib.recommendation import recommend as recommend
 
 __version__: str

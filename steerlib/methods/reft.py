@@ -63,7 +63,7 @@ def supervised_vector(
     axbench.
 
     Example:
-        >>> st.supervised_vector(model, st.world.dialogues("weather"), st.resid(2))
+        >>> st.supervised_vector(model, st.world.dialogues("weather", 24), st.resid(2))
     """
     if not factors or min(factors) <= 0:
         raise ValueError(f"factors are positive numbers, got {factors}")
@@ -118,7 +118,7 @@ def reft_r1(
     LayerNorm cannot see: here w starts at random. Chapter: axbench.
 
     Example:
-        >>> st.reft_r1(model, st.world.dialogues("weather"), st.resid(2))
+        >>> st.reft_r1(model, st.world.dialogues("weather", 24), st.resid(2))
     """
     plan, where = plan or Plan(), as_site(site)
     labels = [bool(dialogue.label) for dialogue in dialogues]
