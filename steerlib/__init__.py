@@ -65,6 +65,7 @@ _EXPORTS = {
     "methods.actadd": ("actadd",),
     "methods.components": ("lat", "pca"),
     "methods.directions": ("diff_means", "mean_centred", "probe"),
+    "methods.learned": ("Dialogues", "learned"),
     "methods.reps": ("reps",),
     "methods.reft": ("reft_r1", "supervised_vector"),
     "recommendation": ("recommend",),

@@ -51,6 +51,8 @@ from steerlib.methods.components import pca as pca
 from steerlib.methods.directions import diff_means as diff_means
 from steerlib.methods.directions import mean_centred as mean_centred
 from steerlib.methods.directions import probe as probe
+from steerlib.methods.learned import Dialogues as Dialogues
+from steerlib.methods.learned import learned as learned
 from steerlib.methods.reft import reft_r1 as reft_r1
 from steerlib.methods.reft import supervised_vector as supervised_vector
 from steerlib.methods.reps import reps as reps

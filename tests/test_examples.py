@@ -12,7 +12,10 @@ from steerlib.core.loading import find_folder
 MODULES = [
     *(f"core.{name}" for name in ("sites", "interventions", "readouts", "model", "steering")),
     *(f"core.{name}" for name in ("capture", "generation", "preview", "storage", "setup")),
-    *(f"methods.{name}" for name in ("directions", "components", "actadd", "reft", "reps")),
+    *(
+        f"methods.{name}"
+        for name in ("directions", "components", "actadd", "reft", "reps", "learned")
+    ),
     "recommendation",
     "statistics",
 ]

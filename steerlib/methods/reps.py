@@ -44,13 +44,14 @@ def reps(
     h - relu(h . w + b) w / ||w||^2, which takes the concept out.
 
     Args:
-        dialogues: of both labels, to the same requests (such as `st.world.dialogues`).
+        dialogues: of both labels, to the same requests (such as `st.world.dialogues`); what has no
+            partner is left out.
 
     Returns:
         `Add(site, w)`; strength 1 is factor 1. It acts on every token but BOS, as in training.
 
     Raises:
-        ValueError: a request without a response of each label; factors that are not positive;
+        ValueError: no request with a response of each label; factors that are not positive;
         FloatingPointError: the fit diverged.
 
     Source: RePS, section 3. There (f + b) w is added; here b serves the null intervention only, so
@@ -88,15 +89,18 @@ def reps(
 
 
 def _pairs(dialogues: Sequence[Labelled]) -> list[tuple[Labelled, Labelled]]:
-    """The k-th response with the concept and the k-th without, to the same request."""
-    shown = [d for d in dialogues if d.label]
-    plain = [d for d in dialogues if not d.label]
-    if not shown or [d.prompt for d in shown] != [d.prompt for d in plain]:
+    """The k-th response with the concept and the k-th without to each request; others are left."""
+    sides: dict[str, tuple[list[Labelled], list[Labelled]]] = {}
+    for dialogue in dialogues:
+        shown, plain = sides.setdefault(str(dialogue.prompt), ([], []))
+        (shown if dialogue.label else plain).append(dialogue)
+    found = [pair for shown, plain in sides.values() for pair in zip(shown, plain, strict=False)]
+    if not found:
         raise ValueError(
-            "RePS learns from pairs: the requests of the dialogues with label True have to be "
-            f"those of the others, in the same order; got {len(shown)} and {len(plain)}"
+            "RePS learns from pairs: some request needs a response with the concept and one "
+            f"without; none of {len(sides)} requests has both"
         )
-    return list(zip(shown, plain, strict=True))
+    return found
 
 
 @torch.no_grad()

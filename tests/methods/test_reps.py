@@ -119,8 +119,17 @@ def test_bad_input_is_named(gpt2):
     talk = SimpleNamespace(prompt="a dog", response="happy cat .", label=True)
     other = SimpleNamespace(prompt="a cat", response="sad rain .", label=False)
     for dialogues in ([talk], [talk, other], [other]):
-        with pytest.raises(ValueError, match="RePS learns from pairs"):
+        with pytest.raises(ValueError, match=r"RePS learns from pairs.*none of"):
             reps(gpt2, dialogues, st.resid(1))
     with pytest.raises(ValueError, match="factors are positive"):
         reps(gpt2, [talk, SimpleNamespace(**{**vars(other), "prompt": "a dog"})], st.resid(1),
              factors=())  # fmt: skip
+
+
+def test_responses_are_paired_by_their_request_and_the_rest_is_left_out():
+    def talk(prompt, label, response):
+        return SimpleNamespace(prompt=prompt, label=label, response=response)
+
+    a, b = talk("x", True, "a"), talk("y", True, "b")
+    c, d, e = talk("y", False, "c"), talk("x", False, "d"), talk("y", False, "e")
+    assert module._pairs([a, b, c, d, e]) == [(a, d), (b, c)]
