@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -20,14 +21,19 @@ from torch import Tensor
 
 import steerlib as st
 from benchmarks.table import insert
+from benchmarks.ties import alone, ties
 from benchmarks.timing import Ratio, race
+from steerlib import evaluation as ev
 from steerlib.core.capture import positions_and_mask
 from steerlib.core.prompts import encode, pad
+from steerlib.evaluation.judges import grades
+from steerlib.evaluation.sweep import Study, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH, NEW_TOKENS, TEXTS = 16, 48, 128
 # Two runs on one machine differ by less than this; another machine may differ by more.
-TOLERANCE = {"ratio": 0.15, "seconds": 5.0, "rate": 1e6, "bytes": 0.0}
+TOLERANCE = {"ratio": 0.15, "seconds": 5.0, "rate": 1e6, "bytes": 0.0, "count": 3.0, "times": 6.0}
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 CHILD = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 
@@ -146,10 +152,16 @@ def report(name: str, value: float, kind: str, ratio: Ratio | None = None) -> No
     st.record(f"bench.{name}", value, TOLERANCE[kind], interval=interval, n=rounds)
 
 
-def report_ratio(name: str, first: Callable[[], Any], second: Callable[[], Any]) -> None:
+def report_ratio(
+    name: str,
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    rounds: int = 15,
+    kind: str = "ratio",
+) -> None:
     """Race two contestants, print and record."""
-    ratio = race(first, second)
-    report(name, ratio.value, "ratio", ratio)
+    ratio = race(first, second, rounds)
+    report(name, ratio.value, kind, ratio)
 
 
 def decoding(prompts: list[str]) -> None:
@@ -195,6 +207,26 @@ def fitting() -> None:
         report(f"fit_{name}_seconds", min(seconds), "seconds")
 
 
+def sweeping(prompts: list[str]) -> None:
+    """Strengths and prompts in shared batches against a generate call for each pair of them."""
+    model, judge = st.load("world", engine="hf"), ev.world_judge("weather")
+    weather = st.diff_means(model, st.world.concept("weather").train, st.resid(2))
+    study = Study("weather", [ev.Arm("diff_means", weather, STRENGTHS)], prompts, judge)
+    greedy: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "temperature": 0.0}
+
+    def batched() -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            return sweep(model, [study], folder, progress=False, **greedy)
+
+    def single() -> list[Any]:
+        pairs = product(STRENGTHS, prompts)
+        texts = ((p, alone(model, p, weather, s, **greedy)) for s, p in pairs)
+        return [grades(judge, prompt, text) for prompt, text in texts]
+
+    report("sweep_ties", ties(model, weather, batched(), **greedy), "count")
+    report_ratio("sweep_to_single", batched, single, rounds=5, kind="times")
+
+
 def starting() -> None:
     """Import and load times in fresh processes."""
     load = "steerlib.load('world')"
@@ -211,6 +243,7 @@ def main() -> None:
     decoding(prompts[:BATCH])
     capturing(prompts)
     fitting()
+    sweeping(prompts[:BATCH])
     starting()
     report("training_tokens_per_second", training_rate(), "rate")
     if os.environ.get("STEERLIB_RECORD") == "1":

@@ -25,10 +25,10 @@ import torch
 
 import steerlib as st
 from experiments.directions_geometry import cosines, distance_and_gain, dominance
-from experiments.shards import Shard, collect
 from steerlib import evaluation as ev
 from steerlib.core.labelled import Labelled
 from steerlib.evaluation.controls import Fit
+from steerlib.evaluation.shards import Shard, collect
 from steerlib.recommendation import METHODS, STRENGTHS
 
 FOLDER = Path(__file__).resolve().parents[1] / "_build" / "directions"

@@ -8,7 +8,7 @@ same judge on the prompt as it was before anything was added to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
@@ -25,6 +25,7 @@ from steerlib.core.steering import steer
 from steerlib.evaluation.judges import Ask, Judge, grades
 
 Row = dict[str, Any]
+Job = tuple[float, str]  # a strength and a prompt
 _COLUMNS = ("arm", "strength", "prompt", "text")
 
 
@@ -107,7 +108,7 @@ def score(
     Example:
         >>> score(model, [Arm("weather", weather)], prompts, world_judge("weather"))
     """
-    asked = _checked(arms, prompts)
+    asked = checked(arms, prompts)
     decoding: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -118,7 +119,7 @@ def score(
     total = len(asked) * sum(len(arm.strengths) for arm in arms)
     with tqdm(total=total, desc="answers", delay=2, leave=False, disable=not progress) as bar:
         rows = [row for arm in arms for row in _arm(model, arm, asked, judge, seed, decoding, bar)]
-    return _table(rows)
+    return as_table(rows)
 
 
 def _arm(
@@ -132,34 +133,48 @@ def _arm(
 ) -> list[Row]:
     """All rows of one arm, by strength and then by prompt."""
     found: dict[int, Row] = {}
-    for numbers, jobs in _batches(arm, prompts, decoding["batch_size"]):
-        asked = [arm.ask(prompt) if arm.ask else prompt for _, prompt in jobs]
-        with _steered(model, arm, [strength for strength, _ in jobs]):
-            # Another stream of random numbers for each batch of the arm.
-            texts = generate(model, asked, seed=seed + len(found), **decoding)
-        for number, (strength, prompt), text in zip(numbers, jobs, texts, strict=True):
-            row = dict(zip(_COLUMNS, (arm.name, strength, prompt, text), strict=True))
-            found[number] = row | _graded(judge, prompt, text)
-        bar.update(len(texts))
+    for numbers, jobs in batches(arm, prompts, decoding["batch_size"]):
+        # Another stream of random numbers for each batch of the arm.
+        rows = answers(model, arm, jobs, judge, seed=seed + len(found), decoding=decoding)
+        found |= zip(numbers, rows, strict=True)
+        bar.update(len(rows))
     return [found[number] for number in range(len(found))]
 
 
-def _checked(arms: Sequence[Arm], prompts: Sequence[str]) -> list[str]:
+def answers(
+    model: Model,
+    arm: Arm,
+    jobs: Sequence[Job],
+    judge: Judge,
+    *,
+    seed: int,
+    decoding: Mapping[str, Any],
+) -> list[Row]:
+    """The graded answers of one arm to one batch of strengths and prompts, in its order."""
+    asked = [arm.ask(prompt) if arm.ask else prompt for _, prompt in jobs]
+    with _steered(model, arm, [strength for strength, _ in jobs]):
+        texts = generate(model, asked, seed=seed, **decoding)
+    return [
+        dict(zip(_COLUMNS, (arm.name, strength, prompt, text), strict=True))
+        | _graded(judge, prompt, text)
+        for (strength, prompt), text in zip(jobs, texts, strict=True)
+    ]
+
+
+def checked(arms: Sequence[Arm], prompts: Sequence[str]) -> list[str]:
     """The prompts, once they and the arms are known to be usable."""
     names = [arm.name for arm in arms]
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"score needs arms of different names, got {names}")
+        raise ValueError(f"needed are arms of different names, got {names}")
     if isinstance(prompts, str) or not len(prompts):
-        raise ValueError(f"score needs a list of at least one prompt, got {prompts!r}")
+        raise ValueError(f"needed is a list of at least one prompt, got {prompts!r}")
     for prompt in prompts:
         if not isinstance(prompt, str):
-            raise TypeError(f"score takes prompts as strings, got {prompt!r}; use system=, chat=")
+            raise TypeError(f"needed are prompts as strings, got {prompt!r}; use system=, chat=")
     return list(prompts)
 
 
-def _batches(
-    arm: Arm, prompts: list[str], size: int
-) -> Iterator[tuple[list[int], list[tuple[float, str]]]]:
+def batches(arm: Arm, prompts: Sequence[str], size: int) -> Iterator[tuple[list[int], list[Job]]]:
     """Numbers of the arm's rows, with strength and prompt of each, by length of the prompt."""
     jobs = list(product(arm.strengths, prompts))
     order = sorted(range(len(jobs)), key=lambda number: len(jobs[number][1]))
@@ -181,7 +196,8 @@ def _graded(judge: Judge, prompt: str, text: str) -> dict[str, float]:
     return found
 
 
-def _table(rows: list[Row]) -> pd.DataFrame:
+def as_table(rows: list[Row]) -> pd.DataFrame:
+    """Rows as a table, once all of them are known to have the same grades."""
     for row in rows:
         if row.keys() != rows[0].keys():
             raise ValueError(

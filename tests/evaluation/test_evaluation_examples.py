@@ -8,12 +8,13 @@ import pytest
 
 import steerlib as st
 from steerlib import evaluation
+from steerlib.evaluation.sweep import Study
 
 MODULES = [f"evaluation.{module.name}" for module in pkgutil.iter_modules(evaluation.__path__)]
 
 
 @pytest.fixture(scope="module")
-def names():
+def names(tmp_path_factory):
     """What the examples take for granted."""
     model, data = st.load("world", engine="hf"), st.world.concept("weather")
     weather = st.diff_means(model, data.train, st.resid(2))
@@ -33,6 +34,9 @@ def names():
         "world_request": evaluation.world_request,
         "table": evaluation.score(model, arms, prompts, judge),
         "score": evaluation.score,
+        "summary": evaluation.summary,
+        "studies": [Study("weather", arms, prompts, judge)],
+        "folder": tmp_path_factory.mktemp("sweep"),
         "Arm": evaluation.Arm,
         "controls": evaluation.controls,
         "ask": evaluation.world_request("weather"),
