@@ -24,6 +24,7 @@ from steerlib.core.positions import prompt
 from steerlib.core.prompts import Prompt
 from steerlib.core.readouts import POOLS, Readout
 from steerlib.core.sites import width
+from steerlib.evaluation.thresholds import Scored
 from steerlib.statistics import auroc
 
 Detector = Intervention | Readout
@@ -79,6 +80,49 @@ def detection(
             counts = {"positives": int(truth[rows].sum()), "negatives": int((~truth[rows]).sum())}
             lines.append(line | counts)
     return pd.DataFrame(lines)
+
+
+def scored(
+    model: Model,
+    detectors: Mapping[str, Detector],
+    data: Labelled,
+    pool: str = "max",
+    *,
+    hard: Sequence[str] = ("hard negative", "polysemous"),
+    chat: bool | None = False,
+    system: str | None = None,
+    batch_size: int = 32,
+) -> dict[str, Scored]:
+    """The score of each text by each detector, ready for a threshold.
+
+    Args:
+        detectors, data, chat, system, batch_size: as in `detection`.
+        pool: "max", "mean" or "last".
+        hard: the kinds of negatives that are hard: they report, but choose no threshold.
+
+    Returns:
+        One `Scored` per detector.
+
+    Raises:
+        ValueError: as in `detection`; no ordinary negative.
+
+    Chapter: axbench.
+
+    Example:
+        >>> from steerlib.evaluation.thresholds import f1
+        >>> found = {"diff of means": weather}
+        >>> choose, report = (scored(model, found, part) for part in (data.selection, data.test))
+        >>> f1(choose["diff of means"], report["diff of means"]).f1 > 0.5
+        True
+    """
+    readouts = _readouts(model, detectors, (pool,))
+    texts, labels = both_classes(data)
+    truth = np.array(labels)
+    _groups(data, truth)  # one kind per text
+    kinds = getattr(data, "kinds", None)
+    marks = None if kinds is None else np.isin(list(kinds), list(hard)) & ~truth
+    scores = _scores(model, list(readouts.values()), texts, (pool,), chat, system, batch_size)[pool]
+    return {name: Scored(scores[:, k], truth, marks) for k, name in enumerate(readouts)}
 
 
 def _readouts(
