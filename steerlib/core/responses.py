@@ -21,7 +21,7 @@ from steerlib.core.prompts import Prompt, encode, pad, render
 from steerlib.core.session import learning, rows_of_batch
 
 
-class Dialogue(Protocol):
+class Exchange(Protocol):
     """A prompt and a response to it."""
 
     @property
@@ -39,7 +39,7 @@ class Encoded:
 
 
 def encode_response(
-    model: Model, dialogue: Dialogue, chat: bool | None = None, system: str | None = None
+    model: Model, dialogue: Exchange, chat: bool | None = None, system: str | None = None
 ) -> Encoded:
     """Prompt and response as the model reads them, closed by the end-of-sequence token.
 

@@ -18,10 +18,18 @@
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
 """
 
+from steerlib.evaluation.axbench_files import AxBench, AxBenchConcept, Examples, read_axbench
 from steerlib.evaluation.comparing import against, paired, summary
 from steerlib.evaluation.controls import controls, random_direction
-from steerlib.evaluation.detection import detection
+from steerlib.evaluation.datasets import axbench, axbench_site
+from steerlib.evaluation.detection import detection, scored
+from steerlib.evaluation.judge_calls import Prices, Retry
+from steerlib.evaluation.judge_endpoint import endpoint, from_client
+from steerlib.evaluation.judge_prompts import Answer
 from steerlib.evaluation.judges import Judge, world_judge, world_request
+from steerlib.evaluation.llm_judge import LLMJudge, judge_cost, llm_ratings
+from steerlib.evaluation.local_judge import local_judge
+from steerlib.evaluation.max_activation import max_activation
 from steerlib.evaluation.propensity import propensity
 from steerlib.evaluation.scoring import Arm, score
 from steerlib.evaluation.side_effects import side_effects, world_facts, world_grammar
@@ -31,25 +39,60 @@ from steerlib.evaluation.steerability import (
     generalization,
     steerability,
 )
+from steerlib.evaluation.sweep import Study, of_concept, sweep
+from steerlib.evaluation.thresholds import (
+    F1,
+    HardNegatives,
+    Scored,
+    f1,
+    hard_negative_accuracy,
+    rare,
+)
 from steerlib.world.choices import Choice
 
 __all__ = [
+    "F1",
+    "Answer",
     "Arm",
+    "AxBench",
+    "AxBenchConcept",
     "Choice",
+    "Examples",
     "Generalization",
+    "HardNegatives",
     "Judge",
+    "LLMJudge",
+    "Prices",
+    "Retry",
+    "Scored",
     "Steerability",
+    "Study",
     "against",
+    "axbench",
+    "axbench_site",
     "controls",
     "detection",
+    "endpoint",
+    "f1",
+    "from_client",
     "generalization",
+    "hard_negative_accuracy",
+    "judge_cost",
+    "llm_ratings",
+    "local_judge",
+    "max_activation",
+    "of_concept",
     "paired",
     "propensity",
     "random_direction",
+    "rare",
+    "read_axbench",
     "score",
+    "scored",
     "side_effects",
     "steerability",
     "summary",
+    "sweep",
     "world_facts",
     "world_grammar",
     "world_judge",
