@@ -1,14 +1,17 @@
 """A local model as judge: the same ratings and cache, without a server."""
 
+import importlib
+
 import pytest
 
 import steerlib as st
-from steerlib.evaluation import local_judge as module
 from steerlib.evaluation.judge_cache import Request
 from steerlib.evaluation.judge_prompts import ASPECTS, Answer
 from steerlib.evaluation.llm_judge import llm_ratings
 from steerlib.evaluation.local_judge import local_complete, local_judge
 
+# The package offers the function under the name of its module.
+module = importlib.import_module("steerlib.evaluation.local_judge")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 ANSWER = Answer("rain", "tell me about the dog .", "the dog is wet .")
 
