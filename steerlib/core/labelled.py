@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from steerlib.core.prompts import Prompt
@@ -15,6 +16,14 @@ class Labelled(Protocol):
     def texts(self) -> Sequence[Prompt]: ...
     @property
     def labels(self) -> Sequence[bool]: ...
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Some texts with labels: a part of others, or other labels for the same."""
+
+    texts: Sequence[Prompt]
+    labels: Sequence[bool]
 
 
 def both_classes(data: Labelled) -> tuple[list[Prompt], list[bool]]:

@@ -8,8 +8,8 @@ whatever varies in the texts, which may be the concept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import torch
@@ -18,22 +18,13 @@ from torch import Tensor
 
 from steerlib.core.edits import LowRank, constant
 from steerlib.core.interventions import Add, Intervention, Origin, Term
-from steerlib.core.labelled import Labelled
+from steerlib.core.labelled import Labelled, Texts
 from steerlib.core.model import Model
-from steerlib.core.prompts import Prompt
 from steerlib.core.sites import Site, as_site, width
 from steerlib.evaluation.judges import Ask
 from steerlib.evaluation.scoring import Arm
 
 Fit = Callable[[Model, Labelled, Site], Intervention]
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """Texts with other labels than their own."""
-
-    texts: Sequence[Prompt]
-    labels: Sequence[bool]
 
 
 def controls(
@@ -142,7 +133,7 @@ def _shuffled_fit(
     """The fit on permuted labels, where and when the original acts."""
     labels = list(data.labels)
     Random(seed).shuffle(labels)
-    fitted = fit(model, _Texts(list(data.texts), labels), intervention.site)
+    fitted = fit(model, Texts(list(data.texts), labels), intervention.site)
     when = {(term.positions, term.condition) for term in intervention.terms}
     if len(when) > 1:
         return fitted

@@ -6,23 +6,14 @@ Chapter: directions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from steerlib.core.labelled import Labelled, both_classes
+from steerlib.core.labelled import Labelled, Texts, both_classes
 from steerlib.core.model import Model
-from steerlib.core.prompts import Prompt
 from steerlib.core.sites import Site
 from steerlib.evaluation.controls import Fit
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some of the texts."""
-
-    texts: list[Prompt]
-    labels: list[bool]
 
 
 def cross_validated(
@@ -58,7 +49,7 @@ def cross_validated(
     return {key: float(np.mean(values)) for key, values in areas.items()}
 
 
-def _folds(data: Labelled, folds: int, seed: int) -> list[tuple[_Part, _Part]]:
+def _folds(data: Labelled, folds: int, seed: int) -> list[tuple[Texts, Texts]]:
     """Train and test texts of each fold, with the same share of both classes in each."""
     from sklearn.model_selection import StratifiedKFold
 
@@ -71,7 +62,7 @@ def _folds(data: Labelled, folds: int, seed: int) -> list[tuple[_Part, _Part]]:
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
 
-    def part(rows: np.ndarray) -> _Part:
-        return _Part([texts[n] for n in rows], [labels[n] for n in rows])
+    def part(rows: np.ndarray) -> Texts:
+        return Texts([texts[n] for n in rows], [labels[n] for n in rows])
 
     return [(part(a), part(b)) for a, b in splitter.split(np.zeros(len(labels)), labels)]

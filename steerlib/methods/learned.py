@@ -41,12 +41,8 @@ class Dialogues:
 
     @property
     def texts(self) -> list[Chat]:
-        """Each dialogue as a chat of two turns."""
-        return [
-            [{"role": "user", "content": str(d.prompt)},
-             {"role": "assistant", "content": d.response}]
-            for d in self.dialogues
-        ]  # fmt: skip
+        """Each dialogue as a chat that ends with the response."""
+        return [_chat(dialogue) for dialogue in self.dialogues]
 
     @property
     def labels(self) -> list[bool]:
@@ -76,6 +72,12 @@ def learned(learn: Learn) -> Callable[[Model, LabelledTexts, Site], Intervention
         return learn(model, talks, site)
 
     return fit
+
+
+def _chat(dialogue: Labelled) -> Chat:
+    asked = dialogue.prompt
+    turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+    return [*turns, {"role": "assistant", "content": dialogue.response}]
 
 
 def _talk(text: Any, label: bool) -> Talk:

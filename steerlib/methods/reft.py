@@ -17,20 +17,15 @@ from steerlib.core.fitting import Plan, Step, fit
 from steerlib.core.interventions import Add, Intervention, Origin, Term
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, bos, everywhere
-from steerlib.core.prompts import Prompt
-from steerlib.core.responses import Batch, encode_response, response_log_p
+from steerlib.core.responses import Batch, Exchange, encode_response, response_log_p
 from steerlib.core.sites import Site, as_site, width
 from steerlib.core.steering import steer
 from steerlib.core.where import Where
 
 
-class Labelled(Protocol):
+class Labelled(Exchange, Protocol):
     """A prompt, a response, and whether the response shows the concept."""
 
-    @property
-    def prompt(self) -> Prompt: ...
-    @property
-    def response(self) -> str: ...
     @property
     def label(self) -> bool: ...
 

@@ -70,3 +70,9 @@ def test_texts_that_are_no_dialogues_are_refused(world):
     plain = SimpleNamespace(texts=["a dog .", "rain ."], labels=[True, False])
     with pytest.raises(ValueError, match="needs chats that end with a response"):
         learned(QUICK)(model, plain, SITE)
+
+
+def test_a_request_that_is_a_chat_keeps_its_turns():
+    asked = [{"role": "system", "content": "a rule"}, {"role": "user", "content": "a dog"}]
+    [chat] = Dialogues([SimpleNamespace(prompt=asked, response="rain .", label=True)]).texts
+    assert chat == [*asked, {"role": "assistant", "content": "rain ."}]
