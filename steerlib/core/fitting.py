@@ -8,7 +8,6 @@ it had not been.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
+from steerlib.core.files import write_whole
 
 Loss = Callable[[list[int], "Step"], Tensor]
 Change = Callable[[], None]
@@ -200,10 +201,8 @@ class _State:
         for name, p in self.parameters.items():
             tensors |= {f"{name}/{m}": self.optimizer.state[p][m].cpu() for m in _MOMENTS}
         history = json.dumps({"losses": losses, "validation": validation})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(f".{os.getpid()}.tmp")
-        save_file(tensors, partial, metadata={"identity": self.identity, "history": history})
-        os.replace(partial, self.path)
+        metadata = {"identity": self.identity, "history": history}
+        write_whole(self.path, lambda partial: save_file(tensors, partial, metadata=metadata))
 
     def load(self) -> tuple[list[float], list[float]]:
         """The losses so far, with parameters and moments as they were then."""

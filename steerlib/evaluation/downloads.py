@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+from steerlib.core.files import write_whole
 
 _CHUNK = 1 << 16
 
@@ -46,20 +46,14 @@ def fetch(url: str, sha256: str, path: Path, *, timeout: float = 60.0) -> Path:
     if path.exists():
         _check(path, sha256, f"remove {path} to download it anew")
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own, so that two processes which download at once do not mix.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+
+    def download(partial: Path) -> None:
+        with partial.open("wb") as file:
             for chunk in _chunks(url, path, timeout):
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the name without its content
         _check(partial, sha256, f"it came from {url}; the download was cut off or the file changed")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+    write_whole(path, download)
     return path
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from steerlib.core.files import write_json
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,7 @@ class Cache:
 
     def put(self, key: str, record: Record) -> None:
         """Write a record, whole or not at all."""
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        number, partial = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as file:
-                json.dump(asdict(record), file)
-            os.replace(partial, path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        write_json(self._path(key), asdict(record))
 
     def _path(self, key: str) -> Path:
         # Two letters per folder: tens of thousands of files in one are slow to list.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from steerlib.core import positions
+from steerlib.core.files import write_json
 from steerlib.core.interventions import Intervention, Term
 from steerlib.core.model import Model
-from steerlib.evaluation.shards import write_json
 
 Plan = dict[str, Any]
 FORMAT = "steerlib-sweep-1"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
+
+from steerlib.core.files import write_json
 
 Key = tuple[str, ...]
 Shard = dict[str, Any]
@@ -74,21 +75,6 @@ def check_jobs(n_jobs: int) -> None:
     """Raise a ValueError if a number of processes is none."""
     if not isinstance(n_jobs, int) or n_jobs < 1:
         raise ValueError(f"n_jobs is a number of processes from 1, got {n_jobs!r}")
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """`write(partial)`, then rename the partial file to the path: all of it or nothing."""
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())  # else a power cut may leave the new name without its content
-    os.replace(partial, path)
-
-
-def write_json(path: Path, value: object) -> None:
-    """A value as JSON, whole or not at all."""
-    text = json.dumps(value)
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _read(path: Path) -> Shard | None:

@@ -19,12 +19,13 @@ from typing import Any
 import pandas as pd
 
 from steerlib import __version__
+from steerlib.core.files import write_whole
 from steerlib.core.model import Model
 from steerlib.core.steering import check_fits
 from steerlib.evaluation import plans
 from steerlib.evaluation.judges import Judge
 from steerlib.evaluation.scoring import Arm, Job, answers, as_table, batches, checked
-from steerlib.evaluation.shards import Shard, check_jobs, collect, write_whole
+from steerlib.evaluation.shards import Shard, check_jobs, collect
 
 TABLE = "table.parquet"
 _BEFORE = ("concept", "method", "site", "strength", "prompt", "text")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import signal
 import subprocess
@@ -462,7 +463,7 @@ def test_a_write_that_fails_leaves_the_record_before(tmp_path, monkeypatch):
     def broken(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(json, "dump", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="disk full"):
         cache.put("ab", Record(1.0, "other"))
     assert cache.get("ab") == Record(0.5, "Rating: [[1]]")
