@@ -30,6 +30,7 @@ def execute(path: Path) -> None:
         timeout=600,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # how a text is cut into pieces differs from run to run
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     client.execute()
