@@ -51,14 +51,29 @@ def encode_response(
         raise ValueError(f"the response to {dialogue.prompt!r} is empty; there is nothing to learn")
     text = render(model, dialogue.prompt, chat, system)
     start = encode(model, text, chat=False)[0]
-    space = "" if text[-1:].isspace() or dialogue.response[:1].isspace() else " "
-    whole = encode(model, f"{text}{space}{dialogue.response}", chat=False, room=1)[0]
-    if whole[: len(start)] != start:
+    answer = continuation(model, text, dialogue.response, start, room=1)
+    return Encoded([*start, *answer, *sorted(model.eos_ids)[:1]], len(start))
+
+
+def continuation(
+    model: Model, text: str, answer: str, start: list[int], room: int = 0
+) -> list[int]:
+    """The tokens that an answer adds to a text, whose own are `start`.
+
+    Where neither the text ends nor the answer starts with white space, one space stands between.
+
+    Raises:
+        ValueError: tokens of the answer that run into those of the text, or that do not fit.
+    """
+    space = "" if text[-1:].isspace() or answer[0].isspace() else " "
+    whole = encode(model, f"{text}{space}{answer}", chat=False, room=room)[0]
+    if whole[: len(start)] != start or len(whole) == len(start):
         raise ValueError(
-            f"the tokens of the response {dialogue.response[:30]!r} run into those of the prompt "
-            f"...{text[-30:]!r} for {model.id}"
+            f"the tokens of the answer {answer!r} run into those of the prompt "
+            f"...{text[-30:]!r} for {model.id}; move the white space from the end of the prompt to "
+            "the start of the answer"
         )
-    return Encoded([*whole, *sorted(model.eos_ids)[:1]], len(start))
+    return whole[len(start) :]
 
 
 @dataclass(frozen=True, eq=False)

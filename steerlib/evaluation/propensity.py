@@ -16,6 +16,7 @@ from steerlib.core.capture import positions_and_mask
 from steerlib.core.generation import last_only
 from steerlib.core.model import Model
 from steerlib.core.prompts import encode, pad, render
+from steerlib.core.responses import continuation
 from steerlib.core.session import rows_of_batch
 from steerlib.world.choices import Choice
 
@@ -76,23 +77,10 @@ def _encoded(
     text = render(model, choice.prompt, chat, system)
     start = encode(model, text, chat=False)[0]
     positive, negative = (
-        (start, _answer(model, text, answer, start))
+        (start, continuation(model, text, answer, start))
         for answer in (choice.positive, choice.negative)
     )
     return positive, negative
-
-
-def _answer(model: Model, text: str, answer: str, start: list[int]) -> list[int]:
-    """The tokens that the answer adds to the prompt."""
-    space = "" if text[-1:].isspace() or answer[0].isspace() else " "
-    whole = encode(model, f"{text}{space}{answer}", chat=False)[0]
-    if whole[: len(start)] != start or len(whole) == len(start):
-        raise ValueError(
-            f"the tokens of the answer {answer!r} run into those of the prompt "
-            f"...{text[-30:]!r} for {model.id}; move the white space from the end of the prompt to "
-            "the start of the answer"
-        )
-    return whole[len(start) :]
 
 
 def _log_p(model: Model, texts: list[Encoded]) -> Float[Tensor, " batch"]:
