@@ -15,6 +15,7 @@
 | Compared with what? | `controls`: nothing, random, shuffled labels, asking |
 | Can the concept be read? | `detection`: AUROC, hard negatives apart |
 | What else changes? | `side_effects`: KL on neutral prompts, facts, grammar |
+| Which strength, and what is it worth where it was not chosen? | `protocol`: AxBench's |
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
 """
 
@@ -31,8 +32,9 @@ from steerlib.evaluation.llm_judge import LLMJudge, judge_cost, llm_ratings
 from steerlib.evaluation.local_judge import local_judge
 from steerlib.evaluation.max_activation import max_activation
 from steerlib.evaluation.propensity import propensity
+from steerlib.evaluation.protocol import FACTORS, benchmark, choosing, reported, win_rate
 from steerlib.evaluation.scoring import Arm, score
-from steerlib.evaluation.side_effects import side_effects, world_facts, world_grammar
+from steerlib.evaluation.side_effects import price, side_effects, world_facts, world_grammar
 from steerlib.evaluation.steerability import (
     Generalization,
     Steerability,
@@ -52,6 +54,7 @@ from steerlib.world.choices import Choice
 
 __all__ = [
     "F1",
+    "FACTORS",
     "Answer",
     "Arm",
     "AxBench",
@@ -70,6 +73,8 @@ __all__ = [
     "against",
     "axbench",
     "axbench_site",
+    "benchmark",
+    "choosing",
     "controls",
     "detection",
     "endpoint",
@@ -83,16 +88,19 @@ __all__ = [
     "max_activation",
     "of_concept",
     "paired",
+    "price",
     "propensity",
     "random_direction",
     "rare",
     "read_axbench",
+    "reported",
     "score",
     "scored",
     "side_effects",
     "steerability",
     "summary",
     "sweep",
+    "win_rate",
     "world_facts",
     "world_grammar",
     "world_judge",

@@ -1,8 +1,9 @@
 """Arms of an experiment and their graded answers.
 
 Chapter: directions. An arm is one way to get an answer: an intervention at some strengths, other
-words in the prompt, both, or nothing. All arms answer the same prompts and are graded by the
-same judge on the prompt as it was before anything was added to it.
+words in the prompt, another model (a fine-tuned copy), some of these, or nothing. All arms answer
+the same prompts and are graded by the same judge on the prompt as it was before anything was added
+to it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Arm:
     Args:
         name: its name in tables.
         intervention: what changes inside the model; None for nothing.
-        strengths: where it is tried. An arm without an intervention has the one strength 0.
+        strengths: where it is tried. An arm without an intervention has one: 0, or 1 with a model.
         ask: rewrites a prompt before the model reads it; the judge sees the original.
+        model: answers instead of the model of the experiment, such as `st.lora(...).model`.
 
     Raises:
         ValueError: no name, no strengths, one that is not finite, or several without an
@@ -53,6 +55,7 @@ class Arm:
     intervention: Intervention | None = None
     strengths: tuple[float, ...] = (1.0,)
     ask: Ask | None = None
+    model: Model | None = None
 
     def __post_init__(self) -> None:
         strengths = tuple(float(s) for s in self.strengths)
@@ -68,7 +71,7 @@ class Arm:
                     f"arm {self.name!r} has no intervention, so it cannot have the strengths "
                     f"{strengths}; leave them out"
                 )
-            strengths = (0.0,)
+            strengths = (0.0,) if self.model is None else (1.0,)
         object.__setattr__(self, "strengths", strengths)
 
 
@@ -152,8 +155,9 @@ def answers(
 ) -> list[Row]:
     """The graded answers of one arm to one batch of strengths and prompts, in its order."""
     asked = [arm.ask(prompt) if arm.ask else prompt for _, prompt in jobs]
-    with _steered(model, arm, [strength for strength, _ in jobs]):
-        texts = generate(model, asked, seed=seed, **decoding)
+    net = arm.model or model
+    with as_arm(net, arm, torch.tensor([strength for strength, _ in jobs])):
+        texts = generate(net, asked, seed=seed, **decoding)
     return [
         dict(zip(_COLUMNS, (arm.name, strength, prompt, text), strict=True))
         | _graded(judge, prompt, text)
@@ -183,10 +187,11 @@ def batches(arm: Arm, prompts: Sequence[str], size: int) -> Iterator[tuple[list[
         yield numbers, [jobs[number] for number in numbers]
 
 
-def _steered(model: Model, arm: Arm, strengths: list[float]) -> AbstractContextManager[object]:
+def as_arm(model: Model, arm: Arm, strength: Any) -> AbstractContextManager[object]:
+    """A context in which a model is steered as an arm says, at one strength or one per sample."""
     if arm.intervention is None:
         return nullcontext()
-    return steer(model, arm.intervention, strength=torch.tensor(strengths))
+    return steer(model, arm.intervention, strength=strength)
 
 
 def _graded(judge: Judge, prompt: str, text: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ Chapter: directions. A strength is chosen on what it is for and paid for here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,7 +18,7 @@ from steerlib.core.interventions import Intervention
 from steerlib.core.model import Model
 from steerlib.core.prompts import answer_id
 from steerlib.core.session import rows_of_batch
-from steerlib.core.steering import steer
+from steerlib.evaluation.scoring import Arm, as_arm
 from steerlib.statistics import Interval, bootstrap_mean
 from steerlib.world.datasets import SplitName, instruction_prompts
 from steerlib.world.geography import RELATIONS
@@ -62,24 +63,63 @@ def side_effects(
     Example:
         >>> side_effects(model, weather, (0, 1, 2), questions, measures={"facts": world_facts})
     """
+    if not len(strengths):
+        raise ValueError("side_effects needs at least one strength, got none")
+    arm = Arm("steered", intervention, tuple(strengths))
+    options: dict[str, Any] = {"chat": chat, "system": system, "batch_size": batch_size}
+    return price(model, arm, neutral, measures=measures, level=level, seed=seed, **options)
+
+
+def price(
+    model: Model,
+    arm: Arm,
+    neutral: Sequence[str],
+    *,
+    measures: Mapping[str, Measure] | None = None,
+    chat: bool | None = None,
+    system: str | None = None,
+    batch_size: int = 32,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The side effects of an arm at each of its strengths: of a fine-tuned copy as of a vector.
+
+    The arm's other words are not used: neutral prompts are asked as they are.
+
+    Args:
+        model: p_0 is its distribution without the arm.
+        arm: what changes: an intervention, another model, or both.
+        neutral, measures, chat, system, batch_size: as in `side_effects`, which this is for one
+            intervention.
+
+    Returns:
+        As `side_effects`.
+
+    Raises:
+        ValueError: as in `side_effects`.
+
+    Chapter: axbench.
+
+    Example:
+        >>> price(model, Arm("weather", weather, (1.0, 2.0)), questions)
+    """
     named = dict(measures or {})
     if "kl" in named:
         raise ValueError('"kl" is always measured; give your own measure another name')
-    if not len(strengths):
-        raise ValueError("side_effects needs at least one strength, got none")
     if isinstance(neutral, str) or len(neutral) < 2:
         raise ValueError(f"side_effects needs two or more neutral prompts, got {neutral!r}")
-    prompts = list(neutral)
-    before = next_token(model, prompts, chat=chat, system=system, batch_size=batch_size)
+    options: dict[str, Any] = {"chat": chat, "system": system, "batch_size": batch_size}
+    prompts, net = list(neutral), arm.model or model
+    before = next_token(model, prompts, **options)
     lines = []
-    for strength in strengths:
-        with steer(model, intervention, strength=float(strength)):
-            after = next_token(model, prompts, chat=chat, system=system, batch_size=batch_size)
-            values = {name: list(measure(model)) for name, measure in named.items()}
+    for strength in arm.strengths:
+        with as_arm(net, arm, strength):
+            after = next_token(net, prompts, **options)
+            values = {name: list(measure(net)) for name, measure in named.items()}
         kl = (before.exp() * (before - after)).sum(-1).tolist()
         for name, numbers in ({"kl": kl} | values).items():
             found = _interval(name, strength, numbers, level, seed)
-            line = {"strength": float(strength), "measure": name, "mean": found.estimate}
+            line = {"strength": strength, "measure": name, "mean": found.estimate}
             lines.append(line | {"low": found.low, "high": found.high, "n": len(numbers)})
     return pd.DataFrame(lines)
 

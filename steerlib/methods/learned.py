@@ -48,6 +48,12 @@ class Dialogues:
     def labels(self) -> list[bool]:
         return [d.label for d in self.dialogues]
 
+    @property
+    def kinds(self) -> list[str] | None:
+        """What each response shows, where the dialogues tell it, such as `contrasts`."""
+        kinds = [getattr(d, "kind", "") for d in self.dialogues]
+        return kinds if all(kinds) else None
+
 
 def learned(learn: Learn) -> Callable[[Model, LabelledTexts, Site], Intervention]:
     """A fit (model, data, site) from a method that learns from dialogues.

@@ -8,7 +8,8 @@ What each chapter takes from it:
 
 | chapter | sections |
 |---|---|
-| directions, axbench | `concept`, `concept_choices`, `instruction_prompts`, `judge` |
+| directions | `concept`, `concept_choices`, `one_word`, `instruction_prompts`, `judge` |
+| axbench | `dialogues`, `contrasts`, `one_word`, `instruction_prompts`, `judge` |
 | scaling | `geography.conflict` (4 relations x 5 templates x 3 cues), `completion` |
 | sae | `corpus.shard`: all sections, every word's latents known from its document |
 | values | `values`: the causal model, roles, orders (do), 30 items |
@@ -21,7 +22,7 @@ Nothing here imports the rest of steerlib, and only training and measuring impor
 from steerlib.world import completion, counting, geography, refusal, reviews, traits, values
 from steerlib.world.choices import Choice, concept_choices
 from steerlib.world.datasets import ConceptData, Split, concept, instruction_prompts, one_word
-from steerlib.world.dialogues import Dialogue, dialogues
+from steerlib.world.dialogues import Dialogue, contrasts, dialogues
 from steerlib.world.instructions import Instruction, instruction, response
 from steerlib.world.judges import Scores, answered, grammatical_share, judge, refused, trait_share
 from steerlib.world.lexicon import CONCEPTS, LEXICAL, POLYSEMOUS, STYLES, TOPICS, lexicon_words
@@ -42,6 +43,7 @@ __all__ = [
     "completion",
     "concept",
     "concept_choices",
+    "contrasts",
     "counting",
     "dialogues",
     "geography",

@@ -139,3 +139,17 @@ def test_bad_calls_are_refused(gpt2, arms, prompts, error, message):
 def test_bad_judges_are_refused(gpt2, judge, message):
     with pytest.raises(ValueError, match=message):
         scored(gpt2, [Arm("nothing")], judge=judge)
+
+
+def test_an_arm_may_answer_with_another_model_steered_or_not(models, push):
+    ours, other = models("gpt2"), models("llama")
+    arms = [Arm("nothing"), Arm("tuned", model=other), Arm("both", push, (2.0, 0.0), model=other)]
+    table = scored(ours, arms, prompts=["the big red ball", "sun"])
+    texts = {key: list(rows.text) for key, rows in table.groupby(["arm", "strength"])}
+    asked = ["the big red ball", "sun"]
+    plain = st.generate(other, asked, max_new_tokens=6)
+    with st.steer(other, push, strength=2.0):
+        steered = st.generate(other, asked, max_new_tokens=6)
+    assert texts["nothing", 0.0] == st.generate(ours, asked, max_new_tokens=6) != plain
+    assert texts["tuned", 1.0] == texts["both", 0.0] == plain
+    assert texts["both", 2.0] == steered != plain

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import steerlib as st
-from steerlib.evaluation import side_effects, world_facts, world_grammar
+from steerlib.evaluation import Arm, price, side_effects, world_facts, world_grammar
 from steerlib.evaluation.side_effects import next_token
 from steerlib.statistics import bootstrap_mean
 
@@ -139,3 +139,20 @@ def test_grammar_is_the_share_of_sentences_that_parse(world):
     assert np.mean(found) > 0.9
     with st.steer(world, st.random_direction(world, st.resid(2), norm=300.0)):
         assert np.mean(world_grammar(world, 12, seed=1)) < np.mean(found) - 0.2
+
+
+def test_the_price_of_another_model_is_its_distance_from_the_first(models):
+    ours, other = models("gpt2"), models("llama")
+    p = st.logits(ours, PROMPTS)[:, -1].double().log_softmax(-1)
+    q = st.logits(other, PROMPTS)[:, -1].double().log_softmax(-1)
+    table = price(ours, Arm("tuned", model=other), PROMPTS)
+    assert line(table, 1.0)["mean"] == pytest.approx((p.exp() * (p - q)).sum(-1).mean().item())
+    same = price(ours, Arm("itself", model=ours), PROMPTS)
+    assert line(same, 1.0)["mean"] == 0
+
+
+def test_measures_see_the_model_that_answers(models, push):
+    seen = []
+    arm = Arm("both", push, (1.0, 3.0), model=models("llama"))
+    price(models("gpt2"), arm, PROMPTS, measures={"m": lambda m: seen.append(m) or [0.0, 1.0]})
+    assert seen == [models("llama")] * 2

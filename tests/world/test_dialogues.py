@@ -42,3 +42,30 @@ def test_the_same_seed_gives_the_same_dialogues_and_bad_input_is_named():
         world.dialogues("love", 0)
     with pytest.raises(ValueError, match="no split 'dev'"):
         world.dialogues("love", 3, split="dev")
+
+
+@pytest.mark.parametrize("name", ["music", "weather", "love", "pirate"])
+def test_contrasts_show_another_concept_with_a_shared_word_where_there_is_one(name):
+    found = world.contrasts(name, 20, seed=1)
+    shared = {word for word, owners in world.POLYSEMOUS.items() if name in owners}
+    assert {d.kind for d in found} == {"polysemous" if shared else "other"}
+    for talk in found:
+        words = set(talk.response.split())
+        assert not talk.label
+        assert not shared or words & shared
+        others = [c for c in world.LEXICAL if c != name]
+        topic = next(w for w in talk.prompt.split() if w in world.TOPICS)
+        scores = [world.judge(talk.response, other, topic) for other in others]
+        assert max(s.concept for s in scores) == 2
+        assert scores[0].instruction == 2
+        assert world.grammatical_share(talk.response) == 1
+    assert found == world.contrasts(name, 20, seed=1) != world.contrasts(name, 20, seed=2)
+
+
+def test_the_kind_of_a_dialogue_is_what_its_response_shows():
+    found = world.dialogues("weather", 3)
+    assert [d.kind for d in found] == ["concept"] * 3 + ["neutral"] * 3
+    with pytest.raises(KeyError, match="no concept 'zebra'"):
+        world.contrasts("zebra")
+    with pytest.raises(ValueError, match="n is at least 1"):
+        world.contrasts("love", 0)
