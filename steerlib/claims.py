@@ -16,11 +16,19 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _PACKAGE = Path(__file__).resolve().parent
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\.[a-z][a-z0-9_]*")
 _VERSIONS = ("torch", "transformers", "transformer-lens", "numpy")
+
+
+class Recorded(NamedTuple):
+    """A recorded number and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def record(
@@ -59,23 +67,43 @@ def record(
     """
     value = float(value)
     chapter, claim = _check(name, value, tol, interval)
-    path = _results() / f"{chapter}.json"
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    entries = _entries(chapter)
     if os.environ.get("STEERLIB_RECORD") == "1":
-        _write(path, entries, claim, _entry(value, tol, interval, n, seed))
+        _write(
+            _results() / f"{chapter}.json", entries, claim, _entry(value, tol, interval, n, seed)
+        )
     else:
         _compare(name, value, tol, entries.get(claim))
     return value
 
 
+def recorded(name: str) -> Recorded:
+    """A recorded number with its interval, for tables and figures of what took hours to measure.
+
+    Returns:
+        value, low, high; both ends are the value where no interval was recorded.
+
+    Raises:
+        KeyError: the claim was never recorded. ValueError: a malformed name.
+
+    Example:
+        >>> from steerlib.claims import recorded
+        >>> value, low, high = recorded("hooks.weather_steered")
+        >>> low <= value <= high
+        True
+    """
+    chapter, claim = _split(name)
+    entry = _entries(chapter).get(claim)
+    if entry is None:
+        raise _unknown(name)
+    low, high = entry["interval"] or (entry["value"], entry["value"])
+    return Recorded(entry["value"], low, high)
+
+
 def _check(
     name: str, value: float, tol: float, interval: Sequence[float] | None
 ) -> tuple[str, str]:
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"claim name {name!r} is malformed: write '<chapter>.<claim>' in lower case, "
-            "for example 'hooks.happy_shift'"
-        )
+    chapter, claim = _split(name)
     if not math.isfinite(value):
         raise ValueError(f"claim {name!r} is {value}, not a finite number: mend what computes it")
     if not (math.isfinite(tol) and tol >= 0):
@@ -85,8 +113,31 @@ def _check(
             f"claim {name!r} = {value} has interval {list(interval)}: "
             "give (low, high) with low <= value <= high"
         )
+    return chapter, claim
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The chapter and the claim of a name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"claim name {name!r} is malformed: write '<chapter>.<claim>' in lower case, "
+            "for example 'hooks.happy_shift'"
+        )
     chapter, claim = name.split(".")
     return chapter, claim
+
+
+def _entries(chapter: str) -> dict[str, Any]:
+    """All claims of a chapter."""
+    path = _results() / f"{chapter}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _unknown(name: str) -> KeyError:
+    return KeyError(
+        f"claim {name!r} is not recorded; run `make notebooks` (it sets STEERLIB_RECORD=1) "
+        "and commit data/results"
+    )
 
 
 def _results() -> Path:
@@ -97,10 +148,7 @@ def _results() -> Path:
 
 def _compare(name: str, value: float, tol: float, entry: Mapping[str, Any] | None) -> None:
     if entry is None:
-        raise KeyError(
-            f"claim {name!r} is not recorded; run `make notebooks` (it sets STEERLIB_RECORD=1) "
-            "and commit data/results"
-        )
+        raise _unknown(name)
     drift = abs(value - entry["value"])
     if drift > tol:
         raise ValueError(

@@ -114,3 +114,21 @@ def test_bad_input_is_refused(recorded: Path, arguments: dict, message: str) -> 
 
 def test_the_results_of_this_checkout_are_the_ones_that_are_compared() -> None:
     assert claims._results() == Path(__file__).resolve().parent.parent / "data" / "results"
+
+
+def test_a_recorded_number_is_read_with_its_interval(recorded: Path) -> None:
+    assert claims.recorded("hooks.shift") == (2.0, 1.5, 2.5)
+    with pytest.raises(KeyError, match="'hooks.other' is not recorded"):
+        claims.recorded("hooks.other")
+    with pytest.raises(KeyError, match="'nowhere.shift' is not recorded"):
+        claims.recorded("nowhere.shift")
+    with pytest.raises(ValueError, match="malformed"):
+        claims.recorded("shift")
+
+
+def test_a_number_without_an_interval_is_its_own_ends(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERLIB_RECORD", "1")
+    claims.record("hooks.count", 3, tol=0)
+    assert claims.recorded("hooks.count") == (3.0, 3.0, 3.0)
