@@ -38,6 +38,7 @@ _EXPORTS = {
     "core.positions": (
         "after",
         "bos",
+        "ends",
         "everywhere",
         "generation",
         "last",
@@ -63,11 +64,15 @@ _EXPORTS = {
     "core.storage": ("load_intervention",),
     "evaluation.controls": ("random_direction",),
     "methods.actadd": ("actadd",),
+    "methods.attribution": ("attribution",),
+    "methods.bag_of_words": ("bag_of_words",),
     "methods.components": ("lat", "pca"),
     "methods.directions": ("diff_means", "mean_centred", "probe"),
     "methods.learned": ("Dialogues", "learned"),
+    "methods.loreft": ("loreft",),
     "methods.reps": ("reps",),
     "methods.reft": ("reft_r1", "supervised_vector"),
+    "methods.tuned": ("Tuned", "full_finetune", "lora"),
     "recommendation": ("recommend",),
 }
 _MODULES = ("claims", "evaluation", "statistics", "teaching", "world")

@@ -24,6 +24,7 @@ from steerlib.core.model import load as load
 from steerlib.core.model import wrap as wrap
 from steerlib.core.positions import after as after
 from steerlib.core.positions import bos as bos
+from steerlib.core.positions import ends as ends
 from steerlib.core.positions import everywhere as everywhere
 from steerlib.core.positions import generation as generation
 from steerlib.core.positions import last as last
@@ -46,6 +47,8 @@ from steerlib.core.steering import steer as steer
 from steerlib.core.storage import load_intervention as load_intervention
 from steerlib.evaluation.controls import random_direction as random_direction
 from steerlib.methods.actadd import actadd as actadd
+from steerlib.methods.attribution import attribution as attribution
+from steerlib.methods.bag_of_words import bag_of_words as bag_of_words
 from steerlib.methods.components import lat as lat
 from steerlib.methods.components import pca as pca
 from steerlib.methods.directions import diff_means as diff_means
@@ -53,9 +56,13 @@ from steerlib.methods.directions import mean_centred as mean_centred
 from steerlib.methods.directions import probe as probe
 from steerlib.methods.learned import Dialogues as Dialogues
 from steerlib.methods.learned import learned as learned
+from steerlib.methods.loreft import loreft as loreft
 from steerlib.methods.reft import reft_r1 as reft_r1
 from steerlib.methods.reft import supervised_vector as supervised_vector
 from steerlib.methods.reps import reps as reps
+from steerlib.methods.tuned import Tuned as Tuned
+from steerlib.methods.tuned import full_finetune as full_finetune
+from steerlib.methods.tuned import lora as lora
 from steerlib.recommendation import recommend as recommend
 
 __version__: str

@@ -118,9 +118,9 @@ def test_the_results_of_this_checkout_are_the_ones_that_are_compared() -> None:
 
 def test_a_recorded_number_is_read_with_its_interval(recorded: Path) -> None:
     assert claims.recorded("hooks.shift") == (2.0, 1.5, 2.5)
-    with pytest.raises(KeyError, match="'hooks.other' is not recorded"):
+    with pytest.raises(KeyError, match=r"'hooks\.other' is not recorded"):
         claims.recorded("hooks.other")
-    with pytest.raises(KeyError, match="'nowhere.shift' is not recorded"):
+    with pytest.raises(KeyError, match=r"'nowhere\.shift' is not recorded"):
         claims.recorded("nowhere.shift")
     with pytest.raises(ValueError, match="malformed"):
         claims.recorded("shift")

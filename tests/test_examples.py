@@ -12,10 +12,8 @@ from steerlib.core.loading import find_folder
 MODULES = [
     *(f"core.{name}" for name in ("sites", "interventions", "readouts", "model", "steering")),
     *(f"core.{name}" for name in ("capture", "generation", "preview", "storage", "setup")),
-    *(
-        f"methods.{name}"
-        for name in ("directions", "components", "actadd", "reft", "reps", "learned")
-    ),
+    *(f"methods.{name}" for name in ("directions", "components", "actadd", "reft", "reps")),
+    *(f"methods.{name}" for name in ("loreft", "tuned", "learned", "bag_of_words", "attribution")),
     "recommendation",
     "statistics",
 ]

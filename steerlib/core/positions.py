@@ -1,4 +1,4 @@
-"""Which tokens of a text are read or steered: last, prompt, generation, after(n), tokens(...).
+"""Which tokens of a text are read or steered: last, prompt, generation, after(n), ends(...), ...
 
 Chapter: hooks. A selection is asked once per forward pass. With a KV cache, a decoding step
 sees one token and not the text before it, so positions are counted from what the cache holds,
@@ -49,7 +49,7 @@ def _check(value: Any) -> Positions:
     if not isinstance(value, Positions):
         raise TypeError(
             f"positions are st.last, st.prompt, st.generation, st.bos, st.everywhere, st.after(n), "
-            f"st.tokens(text), st.mask(values) and their unions; got {value!r}"
+            f"st.ends(n, m), st.tokens(text), st.mask(values) and their unions; got {value!r}"
         )
     return value
 
@@ -91,6 +91,25 @@ class After(Positions):
 
     def __str__(self) -> str:
         return f"after({self.n})"
+
+
+@dataclass(frozen=True)
+class Ends(Positions):
+    """The first tokens of the prompt after BOS, and its last ones."""
+
+    first: int
+    last: int
+
+    def mask(self, where: Where) -> Bool[Tensor, "batch pos"]:
+        index, length = where.index, where.prompt_length[:, None]
+        is_end = (index <= self.first) | (index >= length - self.last)
+        return is_end & (index > 0) & (index < length)
+
+    def generated(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"ends({self.first}, {self.last})"
 
 
 @dataclass(frozen=True)
@@ -197,6 +216,13 @@ def after(n: int) -> Positions:
     return After(n)
 
 
+def ends(first: int, last: int) -> Positions:
+    """The `first` tokens of the prompt after BOS and its `last` ones; all of it where they meet."""
+    if not all(isinstance(n, int) and n >= 0 for n in (first, last)) or first + last == 0:
+        raise ValueError(f"ends(first, last) needs two numbers, not both 0; got {first}, {last}")
+    return Ends(first, last)
+
+
 def tokens(text: str) -> Positions:
     """The tokens of every occurrence of `text` in the prompt."""
     if not isinstance(text, str) or not text.strip():
@@ -226,6 +252,8 @@ def to_json(positions: Positions) -> Any:
             return name
         case After(n):
             return {"after": n}
+        case Ends(first, last):
+            return {"ends": [first, last]}
         case Tokens(text):
             return {"tokens": text}
         case Combined(operation, left, right):
@@ -242,6 +270,8 @@ def from_json(value: Any) -> Positions:
             return as_positions(value)
         case {"after": int(n)}:
             return After(n)
+        case {"ends": [int(first), int(last)]}:
+            return Ends(first, last)
         case {"tokens": str(text)}:
             return Tokens(text)
         case ["|" | "&" | "-" as operation, left, right]:

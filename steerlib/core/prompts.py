@@ -44,6 +44,16 @@ def _is_chat(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(m, dict) for m in value)
 
 
+def words(prompt: Prompt) -> str:
+    """What a prompt says, as one text: the turns of a chat joined by spaces, without their roles.
+
+    Example:
+        >>> words([{"role": "user", "content": "hi ."}, {"role": "assistant", "content": "rain ."}])
+        'hi . rain .'
+    """
+    return prompt if isinstance(prompt, str) else " ".join(turn["content"] for turn in prompt)
+
+
 def render(
     model: Model, prompt: Prompt, chat: bool | None = None, system: str | None = None
 ) -> str:

@@ -1,8 +1,9 @@
 """The log-probability of a response to a prompt, for whatever is learned from dialogues.
 
 Chapter: axbench. Prompt and response are read together, left-padded; only the tokens of the
-response count, the end of the turn among them. Differentiable with respect to an intervention that
-is being learned.
+response count, the end of the turn among them. Positions mean what they mean in generation: the
+prompt ends where the response begins. Differentiable with respect to an intervention that is being
+learned, or to the model.
 """
 
 from __future__ import annotations
@@ -92,18 +93,31 @@ class Batch:
         places = torch.arange(ids.shape[1], device=ids.device)
         return Batch(ids, attention, places >= left.to(ids.device)[:, None])
 
+    @property
+    def prompt_length(self) -> Int[Tensor, " batch"]:
+        """How many tokens each prompt has."""
+        real = torch.ones_like(self.ids) if self.attention is None else self.attention
+        return torch.where(self.is_response, 0, real).sum(1)
+
 
 def response_log_p(
-    model: Model, batch: Batch
+    model: Model, batch: Batch, *, trains: bool = False
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, " batch"]]:
     """The sum of log p over the tokens of each response, and their number.
 
     log p(y | x) = sum_t log p(y_t | x, y_<t), steered by what is active.
 
+    Args:
+        trains: whether the model's own parameters are being learned. Without it, gradients are
+            only kept for an active intervention that learns.
+
     Chapter: axbench.
     """
-    rows = list(range(len(batch.ids)))
-    with torch.set_grad_enabled(learning(model)), rows_of_batch(model, rows):
+    rows, keeps = list(range(len(batch.ids))), torch.is_grad_enabled() and trains
+    with (
+        torch.set_grad_enabled(keeps or learning(model)),
+        rows_of_batch(model, rows, batch.prompt_length),
+    ):
         output = model.runner(
             input_ids=batch.ids, use_cache=False, **positions_and_mask(batch.attention)
         )
@@ -112,3 +126,11 @@ def response_log_p(
     taken = log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
     asked = batch.is_response[:, 1:]
     return torch.where(asked, taken, 0.0).sum(1), asked.sum(1)
+
+
+def mean_loss(
+    model: Model, encoded: Sequence[Encoded], *, trains: bool = False
+) -> Float[Tensor, ""]:
+    """Minus the log-probability per token of each response, averaged over the responses."""
+    total, count = response_log_p(model, Batch.of(model, encoded), trains=trains)
+    return -(total / count).mean()

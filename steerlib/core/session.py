@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -35,6 +35,7 @@ class Session:
         self.model, self.terms, self.strength = model, intervention.terms, strength
         self.learns = needs_grad(intervention)
         self.rows: list[int] | None = None
+        self.prompts: Tensor | None = None
         self.where: Where | None = None
         self.decisions: dict[Condition, Bool[Tensor, " batch"]] = {}
         self._parameters = list(inspect.signature(model.decoder.forward).parameters)
@@ -75,6 +76,7 @@ class Session:
             known = None
         if known is not None and self._is_steady and self._steady:
             return
+        known = self.prompts if known is None else known
         self.where = where = _locate(self.model, ids, tokens, attention, past, known)
         self._steady.clear()
         if not where.is_decoding:
@@ -111,7 +113,8 @@ class Session:
                     "a condition reads the whole prompt, but part of it is in a cache that was "
                     "filled before; enter st.steer before the first forward pass"
                 )
-            tokens = (where.real & ~where.is_bos).to(h.device)
+            is_prompt = where.index < where.prompt_length[:, None]
+            tokens = (where.real & is_prompt & ~where.is_bos).to(h.device)
             h = part(self.model, condition.readout.site, h)
             self.decisions[condition] = condition.holds(condition.readout.pooled(h, tokens))
 
@@ -207,16 +210,22 @@ def sessions(model: Model) -> list[Session]:
 
 
 @contextmanager
-def rows_of_batch(model: Model, rows: list[int]) -> Iterator[None]:
-    """Tell active sessions which samples of the call this batch holds, for per-sample strengths."""
+def rows_of_batch(
+    model: Model, rows: list[int], prompts: Int[Tensor, " batch"] | None = None
+) -> Iterator[None]:
+    """Tell active sessions which samples of the call this batch holds, for per-sample strengths.
+
+    Args:
+        prompts: the tokens of each prompt, where responses are read together with them.
+    """
     active = sessions(model)
     for session in active:
-        session.rows = rows
+        session.rows, session.prompts = rows, prompts
     try:
         yield
     finally:
         for session in active:
-            session.rows = None
+            session.rows = session.prompts = None
 
 
 def learning(model: Model) -> bool:

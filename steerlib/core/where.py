@@ -24,7 +24,8 @@ class Where:
         attention: 1 = token, 0 = padding, cache and this pass (batch, past + pos); None = all 1.
         shape: (batch, pos) of this pass.
         past: the number of positions that the cache holds.
-        known_prompt: tokens of each prompt that was read before (batch,); None in a prefill.
+        known_prompt: tokens of each prompt (batch,), where it was read before or its response is
+            read with it; None in a prefill.
         tokenizer: turns the text of `tokens(...)` into ids.
         bos_id: the id of the beginning-of-sequence token.
     """
@@ -74,4 +75,4 @@ class Where:
     @property
     def is_decoding(self) -> bool:
         """Whether every token of this pass comes after a prompt that was read before."""
-        return self.known_prompt is not None
+        return self.known_prompt is not None and self.past > 0

@@ -17,10 +17,12 @@ from steerlib.core.fitting import Plan, Step, fit
 from steerlib.core.interventions import Add, Intervention, Origin, Term
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, bos, everywhere
-from steerlib.core.responses import Batch, Exchange, encode_response, response_log_p
+from steerlib.core.responses import Encoded, Exchange, encode_response, mean_loss
 from steerlib.core.sites import Site, as_site, width
 from steerlib.core.steering import steer
 from steerlib.core.where import Where
+
+_AT = everywhere - bos
 
 
 class Labelled(Exchange, Protocol):
@@ -63,16 +65,14 @@ def supervised_vector(
     if not factors or min(factors) <= 0:
         raise ValueError(f"factors are positive numbers, got {factors}")
     plan, where, positions = plan or Plan(), as_site(site), as_positions(at)
-    encoded = [encode_response(model, d, chat) for d in dialogues if d.label]
-    if not encoded:
-        raise ValueError("supervised_vector learns from dialogues with label True; there are none")
+    encoded = encode_positives(model, dialogues, chat, "supervised_vector")
     w = _small(width(model, where), plan.seed).to(model.device).requires_grad_()
     choices = torch.tensor(factors, dtype=torch.float32)
 
     def loss(rows: list[int], step: Step) -> Tensor:
         drawn = choices[torch.randint(len(choices), (len(rows),), generator=step.random)]
         with steer(model, Add(where, w).at(positions), strength=drawn):
-            return _mean_loss(model, [encoded[row] for row in rows])
+            return mean_loss(model, [encoded[row] for row in rows])
 
     fit({"w": w}, loss, len(encoded), plan, checkpoint=checkpoint, name="supervised vector")
     origin = Origin(model.id, model.revision, "supervised_vector", plan.seed)
@@ -103,7 +103,7 @@ def reft_r1(
 
     Returns:
         `Add(site, m w)` with m the mean over the dialogues with label True, so that strength 1
-        adds what was added in training. `.readout` reads along w.
+        adds what was added in training, on every token but BOS. `.readout` reads along w.
 
     Raises:
         ValueError: one label only; a start at which no token of any positive dialogue is read;
@@ -128,8 +128,8 @@ def reft_r1(
 
     def run(rows: list[int]) -> tuple[Tensor, LatentMean]:
         edit = LatentMean(w, k)
-        with steer(model, Intervention((Term(where, edit, everywhere - bos),))):
-            return _mean_loss(model, [encoded[row] for row in rows]), edit
+        with steer(model, Intervention((Term(where, edit, _AT),))):
+            return mean_loss(model, [encoded[row] for row in rows]), edit
 
     def loss(rows: list[int], step: Step) -> Tensor:
         error, edit = run(rows)
@@ -154,7 +154,7 @@ def reft_r1(
             "another seed in plan= starts elsewhere"
         )
     origin = Origin(model.id, model.revision, "reft_r1", plan.seed)
-    return Intervention(Add(where, (length * w).detach().cpu()).terms, origin)
+    return Intervention(Add(where, (length * w).detach().cpu()).at(_AT).terms, origin)
 
 
 @dataclass(eq=False)
@@ -190,10 +190,14 @@ class LatentMean:
         raise TypeError("the edit of ReFT-r1 in training has no strength; use what reft_r1 returns")
 
 
-def _mean_loss(model: Model, encoded: Sequence[Any]) -> Tensor:
-    """Minus the log-probability per token of each response, averaged."""
-    total, count = response_log_p(model, Batch.of(model, encoded))
-    return -(total / count).mean()
+def encode_positives(
+    model: Model, dialogues: Sequence[Labelled], chat: bool | None, method: str
+) -> list[Encoded]:
+    """The dialogues with label True, for a method that learns from them only."""
+    encoded = [encode_response(model, d, chat) for d in dialogues if d.label]
+    if not encoded:
+        raise ValueError(f"{method} learns from dialogues with label True; there are none")
+    return encoded
 
 
 def _small(d: int, seed: int) -> Float[Tensor, " d"]:

@@ -40,6 +40,10 @@ def _rows(selection, where):
         (st.prompt - st.bos, [[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]]),
         (st.generation, [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]),
         (st.after(1), [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]]),
+        (st.ends(1, 2), [[0, 0, 0, 1, 1, 1], [0, 1, 0, 0, 1, 1]]),
+        (st.ends(2, 0), [[0, 0, 0, 1, 1, 0], [0, 1, 1, 0, 0, 0]]),
+        (st.ends(0, 1), [[0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]]),
+        (st.ends(5, 5), [[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]]),
         (st.tokens("a b"), [[0, 0, 0, 1, 1, 0], [0, 1, 1, 1, 1, 0]]),
         (st.tokens("c") | st.bos, [[0, 0, 1, 0, 0, 1], [1, 0, 0, 0, 0, 1]]),
         (st.after(1) & st.tokens("b"), [[0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 1, 0]]),
@@ -67,6 +71,7 @@ def test_without_a_mask_every_token_counts():
         (st.last, False),
         (st.prompt, False),
         (st.tokens("a"), False),
+        (st.ends(5, 5), False),
         (st.everywhere - st.generation, False),
         (st.everywhere & st.generation, True),
         (st.mask(torch.ones(9, dtype=torch.bool)), False),
@@ -81,6 +86,20 @@ def test_a_decoding_step_counts_from_what_the_cache_holds(selection, expected):
     assert _rows(selection, where) == expected
 
 
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (st.prompt, [[0, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]),
+        (st.last, [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]]),
+        (st.ends(1, 1), [[0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0]]),
+        (st.generation, [[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]]),
+        (st.last | st.generation, [[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]]),
+    ],
+)
+def test_a_response_that_is_read_with_its_prompt_is_what_is_generated(selection, expected):
+    assert _rows(selection, _where(prompt=[2, 5])) == expected
+
+
 def test_a_prompt_after_a_cached_prefix_goes_on_counting():
     where = _where(torch.tensor([[7, 8, 9]]), None, past=4)
     assert where.index.tolist() == [[4, 5, 6]]
@@ -90,7 +109,10 @@ def test_a_prompt_after_a_cached_prefix_goes_on_counting():
 
 @pytest.mark.parametrize(
     "selection",
-    [st.last, st.everywhere, st.after(3), st.tokens("a b"), (st.prompt - st.bos) | st.after(2)],
+    [
+        *(st.last, st.everywhere, st.after(3), st.ends(5, 2), st.tokens("a b")),
+        (st.prompt - st.bos) | st.after(2),
+    ],
 )
 def test_a_selection_survives_json(selection):
     assert positions.from_json(positions.to_json(selection)) == selection
@@ -124,6 +146,12 @@ def test_tokens_needs_a_text(text):
         st.tokens(text)
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (-1, 3), (2, 1.5), ("a", 1)])
+def test_ends_needs_two_numbers_of_tokens(first, last):
+    with pytest.raises(ValueError, match=r"ends\(first, last\) needs"):
+        st.ends(first, last)
+
+
 def test_a_mask_is_boolean_and_has_a_row_for_each_sample():
     with pytest.raises(ValueError, match="a mask is boolean"):
         st.mask(torch.tensor([0, 1]))
@@ -139,6 +167,7 @@ def test_tokens_needs_ids():
 
 def test_a_selection_prints_as_it_was_written():
     assert str((st.last | st.generation) - st.tokens("a")) == "((last | generation) - tokens('a'))"
+    assert str(st.ends(5, 2)) == "ends(5, 2)"
 
 
 def test_tokens_finds_a_word_within_a_real_text(gpt2, vector):

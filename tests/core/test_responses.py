@@ -64,6 +64,59 @@ def test_it_has_a_gradient_only_where_something_is_learned(gpt2, vector):
     assert w.grad.norm() > 0
 
 
+def test_positions_mean_what_they_mean_in_generation(model, vector):
+    encoded = [encode_response(model, talk) for talk in TALKS]
+    batch, site = Batch.of(model, encoded), st.resid(1)
+    assert batch.prompt_length.tolist() == [item.start for item in encoded]
+    for at in (st.last, st.prompt, st.generation, st.ends(1, 1), st.last | st.generation):
+        edit = (3 * st.Add(site, vector())).at(at)
+        with st.steer(model, edit):
+            together = response_log_p(model, batch)[0]
+        for row, item in enumerate(encoded):
+            assert together[row].item() == pytest.approx(step_by_step(model, item, edit), abs=1e-3)
+
+
+def step_by_step(model, item, edit):
+    """log p of a response under steering, read token by token after its prompt, with a cache."""
+    total, ids = 0.0, torch.tensor([item.ids])
+    with torch.no_grad(), st.steer(model, edit):
+        out = model.runner(input_ids=ids[:, : item.start], use_cache=True)
+        for t in range(item.start, len(item.ids)):
+            total += out.logits[0, -1].float().log_softmax(-1)[item.ids[t]].item()
+            cache = out.past_key_values
+            out = model.runner(input_ids=ids[:, t : t + 1], past_key_values=cache, use_cache=True)
+    return total
+
+
+def test_a_condition_reads_the_prompt_and_not_the_response(gpt2, vector):
+    site, edit = st.resid(1), 3 * st.Add(st.resid(2), vector())
+    text = render(gpt2, TALKS[1].prompt)
+    batch = Batch.of(gpt2, [encode_response(gpt2, TALKS[1])])
+    readout = st.Readout(site, vector(seed=1))
+    prompt, whole = readout.score(gpt2, [text, f"{text} {TALKS[1].response} <eos>"]).tolist()
+    # Met by the prompt, not by prompt and response together.
+    between = (prompt + whole) / 2
+    condition = readout > between if prompt > whole else readout < between
+    with st.steer(gpt2, edit):
+        expected = response_log_p(gpt2, batch)[0]
+    with st.steer(gpt2, edit.when(condition)):
+        assert torch.equal(response_log_p(gpt2, batch)[0], expected)
+
+
+def test_a_model_that_learns_has_gradients_and_others_build_no_graph(folders, gpt2):
+    from transformers import AutoModelForCausalLM
+
+    hf = AutoModelForCausalLM.from_pretrained(folders["gpt2"]).eval()
+    model = st.wrap(hf, gpt2.tokenizer)
+    batch = Batch.of(model, [encode_response(model, talk) for talk in TALKS])
+    assert not response_log_p(model, batch)[0].requires_grad
+    response_log_p(model, batch, trains=True)[0].sum().backward()
+    assert all(p.grad is not None for p in hf.parameters())
+    with torch.no_grad():
+        assert not response_log_p(model, batch, trains=True)[0].requires_grad
+    assert not response_log_p(gpt2, batch, trains=True)[0].requires_grad
+
+
 def test_gradients_agree_with_finite_differences(gpt2, vector):
     batch = Batch.of(gpt2, [encode_response(gpt2, talk) for talk in TALKS])
     site, w = st.resid(1), vector().clone().requires_grad_()

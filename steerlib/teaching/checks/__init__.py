@@ -5,6 +5,11 @@ well; when it is not, it raises an AssertionError that names the most likely mis
 compares with a stored number of the author. One module belongs to one chapter.
 """
 
+from steerlib.teaching.checks.axbench import (
+    test_reft_magnitude,
+    test_reps_margin,
+    test_sphere_step,
+)
 from steerlib.teaching.checks.directions import (
     test_first_component,
     test_orient,
@@ -23,18 +28,31 @@ from steerlib.teaching.checks.measures import (
     test_max_scores,
     test_steerability,
 )
+from steerlib.teaching.checks.protocol import (
+    test_harmonic,
+    test_report_score,
+    test_win_rate,
+)
+from steerlib.teaching.checks.thresholds import test_f1_elsewhere
 
 __all__ = [
     "test_auroc",
     "test_choose_strength",
     "test_difference_in_means",
+    "test_f1_elsewhere",
     "test_first_component",
+    "test_harmonic",
     "test_make_hook",
     "test_max_scores",
     "test_orient",
     "test_random_control",
+    "test_reft_magnitude",
+    "test_report_score",
+    "test_reps_margin",
     "test_sequential",
+    "test_sphere_step",
     "test_steerability",
     "test_steered_positions",
     "test_streaming_means",
+    "test_win_rate",
 ]

@@ -5,8 +5,10 @@ Chapter: hooks. A check asks for a property with ``require``; the message names 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import torch
@@ -55,6 +57,24 @@ def tensor(fn: Callable[..., Any], *args: Any, shape: tuple[int, ...]) -> Tensor
         f"{fn.__name__} returned shape {tuple(result.shape)}, expected {shape}.",
     )
     return result
+
+
+def number(fn: Callable[..., Any], *args: Any) -> float:
+    """What the reader's function returns, which must be one number."""
+    result = call(fn, *args)
+    size = result.numel() if isinstance(result, Tensor) else int(isinstance(result, Real))
+    got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+    require(
+        size == 1,
+        f"{fn.__name__} returned {got}, expected one number. Is a return or a mean missing?",
+    )
+    return float(result)
+
+
+def refuse(found: float, wrong: Mapping[str, float]) -> None:
+    """Fail with the message of the first mistake that gives this number."""
+    for message, value in wrong.items():
+        require(not math.isclose(found, value, abs_tol=1e-6), message)
 
 
 def close(a: Tensor, b: Tensor) -> bool:
