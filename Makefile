@@ -51,6 +51,7 @@ notebooks: env
 experiments: env
 	STEERLIB_RECORD=1 $(PY) -m experiments.world
 	STEERLIB_RECORD=1 $(PY) -m experiments.directions
+	STEERLIB_RECORD=1 $(PY) -m experiments.axbench -j 2
 
 ## make bench            measure the speed table of README.md
 bench: env

@@ -1,13 +1,17 @@
 """AxBench on the world: every concept, method and seed, detected and steered. `make experiments`.
 
-One shard per model, concept and seed (about two minutes on one core); the answers of each are a
+One shard per model, concept and seed (a minute or two on one core); the answers of each are a
 sweep of their own, so that a run that was killed loses one batch. With `-j 2` two processes share
 the work.
 
-A shard holds: `detect` (AUROC on unseen words and topics, hard negatives apart), `one_word`,
-`threshold` (F1 where half and where 1% of the texts show the concept, hard negatives at Youden's
-threshold), `curves` (every strength), `rows` (answers at the strength that other prompts chose),
-`costs` (KL and facts at that strength), `frontier` (KL at every strength), `seconds` and `norms`.
+A shard holds
+
+* `detect`: AUROC on unseen words and topics, hard negatives apart; `one_word`: where one decides;
+* `threshold`: F1 where half and where 1% of the texts show the concept, hard negatives at Youden's
+  threshold; like attributions, which are slow, for seed 0 only;
+* `curves`: grades at every strength; `rows`: answers at the strength that other prompts chose;
+* `costs`: KL and facts at that strength; `frontier`: KL at every strength;
+* `seconds` to learn, `norms` and cosines of the vectors.
 """
 
 from __future__ import annotations
@@ -78,22 +82,25 @@ def _detection(net: st.Model, found: Learned, concept: str, seed: int) -> Shard:
     drawn = st.random_direction(net, SITE, seed=seed)
     same = float(drawn.direction @ found.vectors["diff_means"].direction) > 0
     directions: dict[str, Any] = {**found.vectors, "random": drawn if same else -drawn}
-    words = st.bag_of_words(train)
-    attributed = {
+    read = directions | {"bag_of_words": st.bag_of_words(train)}
+    attributed = _attributions(net, train) if seed == 0 else {}
+    table = ev.detection(net, read | attributed, texts["test"], chat=None, seed=seed)
+    shard = {"detect": table.to_dict("records")}
+    if concept in st.world.LEXICAL:
+        table = ev.detection(net, read, st.world.one_word(concept, seed), seed=seed)
+        shard["one_word"] = table.to_dict("records")
+    if seed == 0:
+        shard["threshold"] = _thresholds(net, read, texts, concept, seed)
+    return shard
+
+
+def _attributions(net: st.Model, train: st.Dialogues) -> dict[str, Any]:
+    """Integrated Gradients and InputXGradient, without signs as in AxBench and with them."""
+    return {
         "ig": st.attribution(net, train, SITE, kind="ig"),
         "ig_signed": st.attribution(net, train, SITE, kind="ig", signed=True),
         "ixg": st.attribution(net, train, SITE, kind="ixg"),
         "ixg_signed": st.attribution(net, train, SITE, kind="ixg", signed=True),
-    }
-    detectors = directions | {"bag_of_words": words} | attributed
-    table = ev.detection(net, detectors, texts["test"], chat=None, seed=seed)
-    shard = {"detect": table.to_dict("records")}
-    if concept in st.world.LEXICAL:
-        one = st.world.one_word(concept, seed)
-        table = ev.detection(net, directions | {"bag_of_words": words}, one, seed=seed)
-        shard["one_word"] = table.to_dict("records")
-    return shard | {
-        "threshold": _thresholds(net, directions | {"bag_of_words": words}, texts, concept, seed)
     }
 
 

@@ -114,8 +114,9 @@ def scaled(
 def _published(model: st.Model, vector: st.Intervention, data: st.Dialogues) -> ev.Arm:
     """The supervised vector as AxBench's code steers with it: times max relu(h . w), w not unit."""
     largest = ev.max_activation(model, vector, data.texts, chat=None)
+    # The readout of an intervention is of length 1; the published score is not.
     length = float(vector.direction.norm())
-    return ev.Arm("supervised_published", length * largest * vector, ev.FACTORS)
+    return ev.Arm("supervised_published", length * largest * vector, (0.2, 0.6, 1.0, 2.0, 5.0))
 
 
 def _loreft(model: st.Model, data: st.Dialogues) -> ev.Arm:
@@ -168,7 +169,7 @@ def _controls(
         "supervised_plain": _relabelled(data, [not label for label in data.labels]),
     }
     fit = VECTORS["supervised"]
-    return [*made, *(ev.Arm(name, fit(model, d), ev.FACTORS) for name, d in others.items())]
+    return [*made, *(ev.Arm(name, fit(model, d), ev.FACTORS[1::2]) for name, d in others.items())]
 
 
 def _relabelled(data: st.Dialogues, labels: Sequence[bool]) -> st.Dialogues:

@@ -10,15 +10,17 @@
 | question | file |
 |---|---|
 | How good is an answer? | `judges`: exact for the world, any function for your own |
-| What does an arm answer, and what is it worth? | `scoring` |
+| What does an arm answer, and what is it worth? | `scoring`; for many concepts `sweep` |
+| What does a language model think of a sweep's answers? | `rating`, by an `llm_judge` |
 | By how much is one arm better than another? | `comparing` |
-| Compared with what? | `controls`: nothing, random, shuffled labels, asking |
-| Can the concept be read? | `detection`: AUROC, hard negatives apart |
+| Compared with what? | `controls`: nothing, random, shuffled labels, asking; `prompting` |
+| Can the concept be read? | `detection`: AUROC, hard negatives apart; `asked`: a judge reads |
 | What else changes? | `side_effects`: KL on neutral prompts, facts, grammar |
 | Which strength, and what is it worth where it was not chosen? | `protocol`: AxBench's |
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
 """
 
+from steerlib.evaluation.asked import asked
 from steerlib.evaluation.axbench_files import AxBench, AxBenchConcept, Examples, read_axbench
 from steerlib.evaluation.comparing import against, paired, summary
 from steerlib.evaluation.controls import controls, random_direction
@@ -29,10 +31,12 @@ from steerlib.evaluation.judge_endpoint import endpoint, from_client
 from steerlib.evaluation.judge_prompts import Answer
 from steerlib.evaluation.judges import Judge, world_judge, world_request
 from steerlib.evaluation.llm_judge import LLMJudge, judge_cost, llm_ratings
-from steerlib.evaluation.local_judge import local_judge
+from steerlib.evaluation.local_judge import local_complete, local_judge
 from steerlib.evaluation.max_activation import max_activation
+from steerlib.evaluation.prompting import template_request, written_request
 from steerlib.evaluation.propensity import propensity
 from steerlib.evaluation.protocol import FACTORS, benchmark, choosing, reported, win_rate
+from steerlib.evaluation.rating import rate
 from steerlib.evaluation.scoring import Arm, score
 from steerlib.evaluation.side_effects import price, side_effects, world_facts, world_grammar
 from steerlib.evaluation.steerability import (
@@ -71,6 +75,7 @@ __all__ = [
     "Steerability",
     "Study",
     "against",
+    "asked",
     "axbench",
     "axbench_site",
     "benchmark",
@@ -84,6 +89,7 @@ __all__ = [
     "hard_negative_accuracy",
     "judge_cost",
     "llm_ratings",
+    "local_complete",
     "local_judge",
     "max_activation",
     "of_concept",
@@ -92,6 +98,7 @@ __all__ = [
     "propensity",
     "random_direction",
     "rare",
+    "rate",
     "read_axbench",
     "reported",
     "score",
@@ -100,9 +107,11 @@ __all__ = [
     "steerability",
     "summary",
     "sweep",
+    "template_request",
     "win_rate",
     "world_facts",
     "world_grammar",
     "world_judge",
     "world_request",
+    "written_request",
 ]

@@ -1,10 +1,13 @@
 """What a table of graded answers says: each arm with its interval, and one arm minus another.
 
 Chapter: directions. Answers to the same prompt are not independent, so they are averaged first:
-the different prompts are the units of every interval.
+the different prompts are the units of every interval. Answers without a score, which a judge may
+leave, count nowhere, and a warning says how many they are.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -26,55 +29,60 @@ def paired(
 
     difference = 1/n sum_p (mean score of a on prompt p - mean score of b on prompt p). Answers
     to the same prompt are averaged first: the n different prompts are the units of the bootstrap.
+    Prompts that have a score in one of the arms only are left out, with a warning.
 
     Args:
         table: from `score`.
         a, b: an arm's name, or (name, strength) where it has several strengths.
 
     Raises:
-        KeyError: no such arm or strength; ValueError: several strengths and none named, or arms
-            that answered different prompts.
+        KeyError: no such arm or strength; ValueError: several strengths and none named, arms that
+            answered different prompts, or a table without scores.
 
     Chapter: directions.
 
     Example:
         >>> paired(table, ("weather", 1.25), "prompt")
     """
-    first, second = _by_prompt(_rows(table, a)), _by_prompt(_rows(table, b))
-    if set(first.index) != set(second.index):
+    rows = [_rows(table, a), _rows(table, b)]
+    _warned(pd.concat(rows))
+    first, second = (set(own["prompt"]) for own in rows)
+    if first != second:
         raise ValueError(
             f"{a!r} answered {len(first)} different prompts, {b!r} {len(second)}, and they are "
             "not the same; a paired difference needs the same prompts in both"
         )
-    ours, theirs = first["score"], second["score"].loc[first.index]
-    return bootstrap_difference(ours.to_numpy(), theirs.to_numpy(), level, seed=seed)
+    ours, theirs = (_by_prompt(own)["score"] for own in rows)
+    both = _enough([prompt for prompt in ours.index if prompt in theirs.index])
+    return bootstrap_difference(ours[both].to_numpy(), theirs[both].to_numpy(), level, seed=seed)
 
 
 def summary(table: pd.DataFrame, level: float = 0.95, *, seed: int = 0) -> pd.DataFrame:
     """The mean of each grade per arm and strength, with an interval of the score.
 
-    Answers to the same prompt are averaged first, so that the prompts are the units.
+    Answers to the same prompt are averaged first, so that the prompts are the units. Answers
+    without a score are left out of all means, with a warning.
 
     Returns:
-        arm, strength, score, low, high, the other grades, prompts (how many different ones).
+        arm, strength, score, low, high, the other grades, prompts (how many different ones), and
+        where any score is missing: missing (how many answers have none).
 
     Raises:
-        ValueError: fewer than two different prompts.
+        ValueError: a table without scores, or fewer than two different prompts with one.
 
     Chapter: directions.
 
     Example:
         >>> summary(score(model, arms, prompts, judge))
     """
-    lines = []
+    lines, lost = [], _warned(table)
     for (arm, strength), rows in table.groupby(["arm", "strength"], sort=False):
         means = _by_prompt(rows)
         found = bootstrap_mean(means["score"].to_numpy(), level, seed=seed)
         line = {"arm": arm, "strength": strength, "score": found.estimate}
         others = means.drop(columns="score").mean().to_dict()
-        lines.append(
-            line | {"low": found.low, "high": found.high} | others | {"prompts": len(means)}
-        )
+        line |= {"low": found.low, "high": found.high} | others | {"prompts": len(means)}
+        lines.append(line | ({"missing": int(rows["score"].isna().sum())} if lost else {}))
     return pd.DataFrame(lines)
 
 
@@ -130,10 +138,29 @@ def _rows(table: pd.DataFrame, which: str | tuple[str, float]) -> pd.DataFrame:
 
 
 def _by_prompt(rows: pd.DataFrame) -> pd.DataFrame:
-    """The mean of each grade for each different prompt."""
-    means = rows.drop(columns=["arm", "strength", "text"]).groupby("prompt", sort=False).mean()
-    if len(means) < 2:
-        raise ValueError(
-            f"an interval over prompts needs two or more different prompts, got {len(means)}"
-        )
+    """The mean of each grade for each different prompt, over the answers that have a score."""
+    known = rows[rows["score"].notna()].drop(columns=["arm", "strength", "text"])
+    means = known.groupby("prompt", sort=False).mean()
+    _enough(list(means.index))
     return means
+
+
+def _enough(prompts: list[str]) -> list[str]:
+    if len(prompts) < 2:
+        raise ValueError(
+            "an interval over prompts needs two or more different prompts with a score, "
+            f"got {len(prompts)}"
+        )
+    return prompts
+
+
+def _warned(table: pd.DataFrame) -> int:
+    """How many answers have no score, which nobody is to overlook."""
+    if "score" not in table:
+        raise ValueError('the table has no scores; a sweep without a judge is rated with "rate"')
+    lost = int(table["score"].isna().sum())
+    if lost:
+        warnings.warn(
+            f"{lost} of {len(table)} answers have no score and are left out", stacklevel=3
+        )
+    return lost

@@ -92,6 +92,14 @@ class Prices:
         return self.of(_bytes(request) / 4 + _AROUND / 4, request.max_tokens / 2)
 
 
+def check_budget(budget: float | None, prices: Prices) -> None:
+    """Raise a ValueError if a budget is none, or could not be kept for want of prices."""
+    if budget is not None and not 0 <= budget < math.inf:
+        raise ValueError(f"a budget is in dollars, at least 0, got {budget}")
+    if budget is not None and prices == Prices():
+        raise ValueError("a budget needs prices: pass prices=Prices(prompt, completion)")
+
+
 @dataclass(frozen=True)
 class Retry:
     """When a call is tried again: the wait doubles from `first` to at most `longest` seconds.
@@ -126,11 +134,16 @@ class Retry:
 class Purse:
     """What has been spent and set aside, shared by all threads of a run; a budget is never passed.
 
+    Args:
+        budget: dollars; None for any number.
+        spent: what earlier runs have spent of them.
+
     Chapter: axbench.
     """
 
-    def __init__(self, budget: float, spent: float) -> None:
-        self.budget, self.spent, self.calls = budget, spent, 0
+    def __init__(self, budget: float | None, spent: float) -> None:
+        self.budget = math.inf if budget is None else budget
+        self.spent, self.calls = spent, 0
         self.closed = threading.Event()
         self._lock = threading.Lock()
 

@@ -1,28 +1,38 @@
-"""Any OpenAI-compatible endpoint as a function from a request to a reply.
+"""Any OpenAI-compatible endpoint as a function from a request to a reply, by the `openai` client.
 
-Chapter: axbench. One POST to `<base_url>/chat/completions` with the standard library. Who has the
-`openai` package passes `from_client(openai.OpenAI(max_retries=0))` in its place. No message of
-an error carries a body, a header or the key.
+Chapter: axbench. The client takes keys, names of organizations and headers from the environment
+where it finds some. `endpoint` sends only what it was given, and to no other address. No message
+of an error carries a body, a header or the key.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import time
-import urllib.error
-import urllib.request
-from typing import Any
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from steerlib.evaluation.judge_cache import Request
 from steerlib.evaluation.judge_calls import CallFailed, Complete, Reply
 
+if TYPE_CHECKING:
+    from openai import OpenAI
+
 # What no later call to the same endpoint can mend: the key, the address, a redirection.
 _FATAL = (301, 302, 303, 307, 308, 401, 403, 404)
 _LARGEST = 4_000_000
 _COUNTS = ("prompt_tokens", "completion_tokens")
+# The last one is how the client remembers that the reply is streamed.
+_HEADERS = set(
+    "host connection accept content-type content-length x-stainless-raw-response".split()
+)
+_TIMEOUTS = {"TimeoutError", "TimeoutException", "APITimeoutError"}
+_CONNECTIONS = {"ConnectionError", "TransportError", "APIConnectionError"}
+# A shorter key, such as the "EMPTY" of a local server, is no secret, and may be a word of a reply.
+_SECRET = 8
 
 
 def endpoint(
@@ -35,11 +45,14 @@ def endpoint(
 ) -> Complete:
     """A function that asks an OpenAI-compatible endpoint.
 
+    Redirections are not followed. Proxies and certificates that the environment names are not
+    used: where you need them, make your own client, for `from_client`.
+
     Args:
         base_url: such as "https://api.openai.com/v1" or "http://localhost:8000/v1".
         api_key: the key; or key_variable: the environment variable that holds it. A key is sent
             only if one of the two is given.
-        timeout: seconds for a whole call.
+        timeout: seconds for a whole call, and for each piece of the headers of its reply.
         limit_name: "max_completion_tokens" for models that have renamed it.
 
     Returns:
@@ -47,6 +60,7 @@ def endpoint(
         and raises CallFailed with a reason to be counted.
 
     Raises:
+        ImportError: the `openai` package is not installed.
         ValueError: no http(s) address, a key that is no plain word, or a timeout of 0.
         KeyError: the variable is not set.
 
@@ -61,39 +75,69 @@ def endpoint(
             'base_url looks like "https://host/v1", without a name or password in it; '
             f"got one with scheme {parts.scheme!r} and host {parts.hostname!r}"
         )
-    if not timeout > 0:
-        raise ValueError(f"timeout is in seconds and above 0, got {timeout}")
-    key = _key(api_key, key_variable)
-    url = f"{base_url.rstrip('/')}/chat/completions"
+    key, openai = _key(api_key, key_variable), _openai()
+    web = openai.DefaultHttpxClient(
+        trust_env=False,
+        follow_redirects=False,
+        event_hooks={"request": [_only_ours(key)], "response": [_refuse]},
+    )
+    # Without a key the client would take one from the environment.
+    client = openai.OpenAI(base_url=base_url, api_key=key or "none", http_client=web)
+    return from_client(client, limit_name, timeout=timeout)
 
-    def complete(request: Request) -> str | Reply:
-        raw = _post(url, _body(request, limit_name), key, timeout)
-        return _reply(raw, key)
 
-    return complete
+def from_client(
+    client: OpenAI, limit_name: str = "max_tokens", *, timeout: float = 60.0
+) -> Complete:
+    """A function that asks through a client of your own: by a proxy, or with another login.
 
-
-def from_client(client: Any, limit_name: str = "max_tokens") -> Complete:
-    """A function that asks through a client with the interface of `openai.OpenAI`.
+    The client's own retries are switched off, so that the budget sees every paid attempt. What it
+    sends beside the request, and where redirections and proxies lead it, is the client's affair.
 
     Args:
-        client: made with `max_retries=0`, so that every paid attempt is seen by the budget.
+        client: an `openai.OpenAI`, or one of its kinds such as `openai.AzureOpenAI`.
         limit_name: "max_completion_tokens" for models that have renamed it.
+        timeout: seconds for a whole call, and for each piece of the headers of its reply.
+
+    Returns:
+        `complete(request)`, as `endpoint` does.
+
+    Raises:
+        ValueError: a timeout of 0.
 
     Chapter: axbench.
 
     Example:
-        >>> complete = from_client(openai.OpenAI(max_retries=0))  # doctest: +SKIP
+        >>> complete = from_client(openai.OpenAI())  # doctest: +SKIP
     """
+    if not timeout > 0:
+        raise ValueError(f"timeout is in seconds and above 0, got {timeout}")
+    # Streamed, because the client itself limits neither the time nor the size of a whole body.
+    calls = client.with_options(max_retries=0, timeout=timeout).chat.completions
+    key = client.api_key
 
     def complete(request: Request) -> str | Reply:
+        end = time.monotonic() + timeout
         try:
-            said = client.chat.completions.create(**_body(request, limit_name))
+            with calls.with_streaming_response.create(**_body(request, limit_name)) as response:
+                raw = _read(response.iter_bytes(), end)
         except Exception as error:
-            raise _of_client(error) from None
-        return _reply(said.model_dump_json().encode(), "")
+            failure = _of_client(error)
+        else:
+            return _reply(raw, key)
+        raise failure  # out here it has no context, which might hold a body
 
     return complete
+
+
+def _openai() -> ModuleType:
+    try:
+        import openai
+    except ImportError:
+        raise ImportError(
+            'an endpoint is asked with the openai package: pip install "steerlib[judge]"'
+        ) from None
+    return openai
 
 
 def _key(api_key: str | None, variable: str | None) -> str:
@@ -102,7 +146,7 @@ def _key(api_key: str | None, variable: str | None) -> str:
             raise KeyError(f"the environment variable {variable} with the API key is not set")
         api_key = os.environ[variable]
     key = (api_key or "").strip()
-    # http.client would print the key in its own complaint.
+    # The client would print the key in its own complaint.
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("the API key has characters that no header may carry; is it the key?")
     return key
@@ -117,40 +161,32 @@ def _body(request: Request, limit_name: str) -> dict[str, Any]:
     }
 
 
-class _StayHere(urllib.request.HTTPRedirectHandler):
-    """Followed redirections would take the key to another host."""
+def _only_ours(key: str) -> Callable[[Any], None]:
+    """A hook for requests: headers that nobody gave, most of them from the environment, go."""
+    kept = _HEADERS | ({"authorization"} if key else set())
 
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
+    def clean(request: Any) -> None:
+        for name in set(request.headers) - kept:
+            del request.headers[name]
 
-
-def _post(url: str, body: dict[str, Any], key: str, timeout: float) -> bytes:
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
-    end = time.monotonic() + timeout
-    try:
-        with urllib.request.build_opener(_StayHere).open(request, timeout=timeout) as response:
-            return _read(response, end)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise of_status(error.code, error.headers.get("Retry-After")) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _of_connection(error) from None
+    return clean
 
 
-def _read(response: Any, end: float) -> bytes:
-    """The body. The timeout of a socket is for each piece, so the whole is watched here."""
+def _refuse(response: Any) -> None:
+    """A hook for responses: of an error the status is enough, and its body is never read."""
+    if not response.is_success:
+        raise of_status(response.status_code, response.headers.get("retry-after"))
+
+
+def _read(pieces: Iterable[bytes], end: float) -> bytes:
+    """The body. The client's timeout is for each piece, so the whole is watched here."""
     found = b""
-    while piece := response.read1(65536):
+    for piece in pieces:
         found += piece
         if time.monotonic() > end:
             raise TimeoutError
         if len(found) > _LARGEST:
             raise CallFailed("reply too large")
-    if response.length:
-        raise ConnectionError("the body is shorter than announced")
     return found
 
 
@@ -173,25 +209,21 @@ def of_status(status: int, retry_after: str | None = None) -> CallFailed:
     return CallFailed(reason, again=again, billed=status >= 500, wait=_seconds(retry_after))
 
 
-def _of_connection(error: Exception) -> CallFailed:
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError):
-        return CallFailed("timeout", again=True)
-    refused = isinstance(cause, ConnectionRefusedError)
-    return CallFailed("connection failed", again=True, billed=not refused)
-
-
 def _of_client(error: Exception) -> Exception:
-    """What an exception of the `openai` package means, which is told by its shape alone."""
+    """What an exception means, by its name: below the client lies httpx or httpx2."""
+    for found in (error, error.__cause__):  # the client may wrap what a hook raises
+        if isinstance(found, CallFailed):
+            return found
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         return of_status(status, headers.get("retry-after"))
-    name = type(error).__name__
-    if isinstance(error, TimeoutError) or name.endswith("TimeoutError"):
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _TIMEOUTS:
         return CallFailed("timeout", again=True)
-    if isinstance(error, ConnectionError) or name.endswith("ConnectionError"):
-        return CallFailed("connection failed", again=True)
+    if names & _CONNECTIONS:
+        reached = type(error.__cause__).__name__ != "ConnectError"
+        return CallFailed("connection failed", again=True, billed=reached)
     return error
 
 
@@ -216,7 +248,7 @@ def _reply(raw: bytes, key: str) -> str | Reply:
     if not isinstance(text, str):
         raise CallFailed("reply has no text")
     # A server may repeat what it was told; the cache is no place for a key.
-    text = text.replace(key, "***") if key else text
+    text = text.replace(key, "***") if len(key) >= _SECRET else text
     usage = whole.get("usage")
     counts = [usage.get(n) for n in _COUNTS] if isinstance(usage, dict) else [None]
     if all(type(count) is int and count >= 0 for count in counts):

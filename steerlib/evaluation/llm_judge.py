@@ -20,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from steerlib.evaluation.judge_cache import Cache, Request
-from steerlib.evaluation.judge_calls import Complete, Prices, Purse, Retry, ask
+from steerlib.evaluation.judge_calls import Complete, Prices, Purse, Retry, ask, check_budget
 from steerlib.evaluation.judge_prompts import ASPECTS, Answer, parse_rating, question
 from steerlib.evaluation.judge_report import Estimate, Ratings, harmonic
 
@@ -70,10 +70,7 @@ class LLMJudge:
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("a judge needs the name of its model, got ''")
-        if self.budget is not None and not 0 <= self.budget < math.inf:
-            raise ValueError(f"a budget is in dollars, at least 0, got {self.budget}")
-        if self.budget is not None and self.prices == Prices():
-            raise ValueError("a budget needs prices: pass prices=Prices(prompt, completion)")
+        check_budget(self.budget, self.prices)
         if self.max_tokens < 1 or self.workers < 1 or not 0 <= self.temperature < math.inf:
             raise ValueError(
                 "max_tokens and workers are at least 1 and temperature at least 0, got "
@@ -133,30 +130,65 @@ def llm_ratings(
         {'no rating in the reply': 3}
     """
     requests = _requests(judge, answers)
+    outcomes, estimate, purse = _outcomes(judge, requests, ask_again, progress)
+    table = pd.DataFrame([_row(judge, answer, outcomes) for answer in answers])
+    found = [outcomes[request.key()] for request in requests]
+    missing = Counter(outcome for outcome in found if isinstance(outcome, str))
+    missed = dict(missing.most_common())
+    return Ratings(table, missed, purse.calls, estimate.cached, purse.spent)
+
+
+def rated(
+    judge: LLMJudge,
+    aspect: str,
+    answers: Sequence[Answer],
+    *,
+    ask_again: bool = False,
+    progress: bool = True,
+) -> list[int | str]:
+    """The ratings of one aspect only, by the same cache and budget: 0, 1, 2, or why there is none.
+
+    Raises:
+        As `llm_ratings`; KeyError: no such aspect.
+
+    Chapter: axbench.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> judge = LLMJudge(lambda request: "All there. Rating: [[2]]", "a-model", mkdtemp())
+        >>> rated(judge, "fluency", [Answer("rain", "Tell me about it.", "It rains.")])
+        [2]
+    """
+    requests = _requests(judge, answers, (aspect,))
+    outcomes, _, _ = _outcomes(judge, requests, ask_again, progress)
+    return [outcomes[request.key()] for request in requests]
+
+
+def _outcomes(
+    judge: LLMJudge, requests: list[Request], ask_again: bool, progress: bool
+) -> tuple[dict[str, int | str], Estimate, Purse]:
+    """The rating of each question by its key, or why there is none; asked where it is open."""
     cache, estimate = Cache(Path(judge.cache)), _estimate(judge, requests, ask_again)
     _LOG.info(
         "%d calls, %d cached; about $%.4f and at most $%.4f without retries; spent $%.4f so far",
         *(estimate.calls, estimate.cached, estimate.about, estimate.at_most, estimate.spent),
     )
-    open_, unique = _open(cache, requests, ask_again), {r.key(): r for r in requests}
-    purse = Purse(math.inf if judge.budget is None else judge.budget, estimate.spent)
+    purse = Purse(judge.budget, estimate.spent)
 
     def work(request: Request) -> str | None:
         return ask(judge.complete, request, judge.prices, judge.retry, cache, purse)
 
-    reasons = _run(work, open_, judge.workers, purse, progress)
-    outcomes = {key: reasons.get(key) or _rated(cache, key) for key in unique}
-    table = pd.DataFrame([_row(judge, answer, outcomes) for answer in answers])
-    found = [outcomes[request.key()] for request in requests]
-    missing = Counter(outcome for outcome in found if isinstance(outcome, str))
-    cached = len(unique) - len(open_)
-    return Ratings(table, dict(missing.most_common()), purse.calls, cached, purse.spent)
+    reasons = _run(work, _open(cache, requests, ask_again), judge.workers, purse, progress)
+    keys = {request.key() for request in requests}
+    return {key: reasons.get(key) or _rated(cache, key) for key in keys}, estimate, purse
 
 
-def _requests(judge: LLMJudge, answers: Sequence[Answer]) -> list[Request]:
+def _requests(
+    judge: LLMJudge, answers: Sequence[Answer], aspects: Sequence[str] = ASPECTS
+) -> list[Request]:
     if isinstance(answers, Answer) or not len(answers):
         raise ValueError(f"a judge needs a list of at least one Answer, got {answers!r}")
-    return [judge.request(aspect, answer) for answer in answers for aspect in ASPECTS]
+    return [judge.request(aspect, answer) for answer in answers for aspect in aspects]
 
 
 def _estimate(judge: LLMJudge, requests: list[Request], ask_again: bool) -> Estimate:

@@ -148,12 +148,12 @@ def answers(
     model: Model,
     arm: Arm,
     jobs: Sequence[Job],
-    judge: Judge,
+    judge: Judge | None,
     *,
     seed: int,
     decoding: Mapping[str, Any],
 ) -> list[Row]:
-    """The graded answers of one arm to one batch of strengths and prompts, in its order."""
+    """The answers of one arm to one batch of strengths and prompts, in its order, with grades."""
     asked = [arm.ask(prompt) if arm.ask else prompt for _, prompt in jobs]
     net = arm.model or model
     with as_arm(net, arm, torch.tensor([strength for strength, _ in jobs])):
@@ -194,8 +194,8 @@ def as_arm(model: Model, arm: Arm, strength: Any) -> AbstractContextManager[obje
     return steer(model, arm.intervention, strength=strength)
 
 
-def _graded(judge: Judge, prompt: str, text: str) -> dict[str, float]:
-    found = grades(judge, prompt, text)
+def _graded(judge: Judge | None, prompt: str, text: str) -> dict[str, float]:
+    found = {} if judge is None else grades(judge, prompt, text)
     if taken := set(found).intersection(_COLUMNS):
         raise ValueError(f"a grade cannot be called {sorted(taken)}: the table has such a column")
     return found

@@ -42,7 +42,8 @@ class Study:
         concept: its name in the table.
         arms: its methods, each at its strengths; an arm's name is the method's.
         prompts: what all of them answer.
-        judge: (prompt, answer) -> grades, as in `score`.
+        judge: (prompt, answer) -> grades, as in `score`. None for answers without grades, which
+            `rate` adds: a language model that fails then costs no decoding.
 
     Raises:
         ValueError: no concept, no arms or prompts, two arms of one name.
@@ -57,7 +58,7 @@ class Study:
     concept: str
     arms: Sequence[Arm]
     prompts: Sequence[str]
-    judge: Judge
+    judge: Judge | None = None
 
     def __post_init__(self) -> None:
         if not self.concept:
@@ -91,7 +92,7 @@ def sweep(
     n_jobs: int = 1,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """All answers of all methods at all their strengths, for every concept, graded.
+    """All answers of all methods at all their strengths, for every concept, with their grades.
 
     Run it again after an interruption: finished batches are read, the others are computed. A batch
     is sampled with a seed made from `seed`, the concept, its strengths and its prompts: methods
@@ -111,7 +112,8 @@ def sweep(
     Returns:
         One row per concept, method, strength and prompt: concept, method, site (hook names, joined
         by "+"), strength, prompt, text, score, grade_<name> for the other grades, seed, and what
-        made the row: model, revision, steerlib, torch, transformers.
+        made the row: model, revision, steerlib, torch, transformers. Without a judge there is
+        neither a score nor a grade.
 
     Raises:
         ValueError: no studies, two of one concept, a bad number, an intervention for another model,
@@ -159,8 +161,11 @@ def of_concept(table: pd.DataFrame, concept: str) -> pd.DataFrame:
     """
     if concept not in set(table["concept"]):
         raise KeyError(f"no concept {concept!r}; the sweep has {', '.join(set(table['concept']))}")
-    rows = table[table["concept"] == concept].dropna(axis=1, how="all").reset_index(drop=True)
-    kept = rows.drop(columns=["concept", "site", *_AFTER]).rename(columns={"method": "arm"})
+    rows = table[table["concept"] == concept].reset_index(drop=True)
+    # Grades that only other concepts have; a score stays, for `summary` to say that it is missing.
+    others = [name for name in rows.columns if name.startswith(_GRADE) and rows[name].isna().all()]
+    dropped = ["concept", "site", *_AFTER, *others]
+    kept = rows.drop(columns=dropped).rename(columns={"method": "arm"})
     return kept.rename(columns=lambda name: name.removeprefix(_GRADE))
 
 
@@ -179,14 +184,17 @@ def _check(
     for study in studies:
         for arm in study.arms:
             if arm.intervention is not None:
-                check_fits(model, arm.intervention)
+                check_fits(arm.model or model, arm.intervention)
 
 
 def _facts(study: Study) -> plans.Plan:
     """What decides the rows of a concept, as JSON."""
     methods = {arm.name: _method(arm, study.prompts) for arm in study.arms}
-    judge = plans.name_of(study.judge)
-    return {"judge": judge, "prompts": list(study.prompts), "methods": methods}
+    return {"judge": _judge(study), "prompts": list(study.prompts), "methods": methods}
+
+
+def _judge(study: Study) -> str | None:
+    return None if study.judge is None else plans.name_of(study.judge)
 
 
 def _method(arm: Arm, prompts: Sequence[str]) -> plans.Plan:
@@ -195,6 +203,7 @@ def _method(arm: Arm, prompts: Sequence[str]) -> plans.Plan:
         "site": _site(arm),
         "intervention": plans.fingerprint(arm.intervention),
         "asked": plans.digest([arm.ask(p) for p in prompts]) if arm.ask else None,
+        "model": plans.model_facts(arm.model) if arm.model else None,
     }
 
 
@@ -212,7 +221,7 @@ def _planned(studies: Sequence[Study], size: int, seed: int) -> Iterator[tuple[A
                 # Without the method: arms of equal strengths are compared on equal random numbers.
                 drawn = [seed, study.concept, numbers, jobs]
                 own = int(plans.digest(drawn)[:8], 16)
-                key = [*drawn, arm.name, facts, plans.name_of(study.judge)]
+                key = [*drawn, arm.name, facts, _judge(study)]
                 yield key, _Batch(study, arm, numbers, jobs, own)
 
 
@@ -222,7 +231,8 @@ def _answered(model: Model, work: dict[str, _Batch], decoding: dict[str, Any], n
     rows = answers(
         model, batch.arm, batch.jobs, batch.study.judge, seed=batch.seed, decoding=decoding
     )
-    made = {"model": model.id, "revision": model.revision, "steerlib": __version__}
+    net = batch.arm.model or model
+    made = {"model": net.id, "revision": net.revision, "steerlib": __version__}
     return {"rows": rows, "made": made | {name: metadata.version(name) for name in _PACKAGES}}
 
 

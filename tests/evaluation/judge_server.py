@@ -39,6 +39,7 @@ class Seen:
 
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     url: str = ""
 
@@ -59,6 +60,7 @@ def serving(play: Play) -> Iterator[Seen]:
                 number = len(seen.bodies)
                 seen.bodies.append(body)
                 seen.keys.append(self.headers["Authorization"])
+                seen.headers.append({name.lower(): value for name, value in self.headers.items()})
                 seen.times.append(time.monotonic())
             act = play(number, body)
             time.sleep(act.wait)

@@ -61,7 +61,7 @@ def test_unknown_arms_other_prompts_and_single_prompts_are_refused():
         paired(table(a=A, b=B), "a", "c")
     with pytest.raises(ValueError, match="the same prompts in both"):
         paired(table(a=A, b={"p": [1.0], "q": [1.0], "r": [1.0], "t": [1.0]}), "a", "b")
-    with pytest.raises(ValueError, match="two or more different prompts, got 1"):
+    with pytest.raises(ValueError, match="two or more different prompts with a score, got 1"):
         paired(table(a={"p": [1.0, 2.0]}, b={"p": [1.0]}), "a", "b")
 
 
@@ -101,3 +101,42 @@ def test_against_pairs_the_arm_with_each_control_and_joins_their_draws():
 def test_against_names_an_arm_that_is_not_there():
     with pytest.raises(KeyError, match="no arm 'steered'"):
         against(table(a={"x": [1.0], "y": [2.0]}), "steered")
+
+
+def missing(found, arm, *prompts):
+    """The table without the scores of an arm on some prompts."""
+    lost = (found["arm"] == arm) & found["prompt"].isin(prompts)
+    return found.assign(score=found["score"].mask(lost))
+
+
+def test_answers_without_a_score_are_left_out_of_all_means_and_counted():
+    whole = table(a=A, b=B)
+    assert "missing" not in summary(whole)
+    with pytest.warns(UserWarning, match="2 of 16 answers have no score and are left out"):
+        found = summary(missing(whole, "a", "q"))
+    assert found.missing.tolist() == [2, 0]
+    assert found.prompts.tolist() == [3, 4]
+    rest = summary(table(a={p: scores for p, scores in A.items() if p != "q"}))
+    columns = ["score", "low", "high", "fluency"]
+    assert found.loc[0, columns].tolist() == rest.loc[0, columns].tolist()
+
+
+def test_a_difference_is_over_the_prompts_that_have_a_score_in_both():
+    whole = missing(missing(table(a=A, b=B), "a", "q"), "b", "s")
+    with pytest.warns(UserWarning, match="4 of 16 answers"):
+        assert paired(whole, "a", "b") == bootstrap_difference([1, 1], [0, 0])
+    with (
+        pytest.warns(UserWarning, match="8 of 16 answers"),
+        pytest.raises(ValueError, match="two or more different prompts with a score, got 1"),
+    ):
+        paired(missing(missing(whole, "a", "p"), "b", "p"), "a", "b")
+    with pytest.warns(UserWarning, match="have no score"):
+        report = against(whole, "a").set_index("arm")
+    assert report.loc["b", "minus"] == 1
+    assert report["missing"].tolist() == [2, 2]
+
+
+def test_a_table_without_scores_is_refused():
+    for ask in (summary, lambda found: paired(found, "a", "b")):
+        with pytest.raises(ValueError, match="the table has no scores"):
+            ask(table(a=A, b=B).drop(columns="score"))

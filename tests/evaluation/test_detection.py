@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import steerlib as st
-from steerlib.evaluation import detection
-from steerlib.evaluation.detection import _scores
+from steerlib.evaluation import detection, scored
+from steerlib.evaluation.detectors import text_scores
 from steerlib.statistics import auroc
 
 TEXTS = [
@@ -50,11 +50,12 @@ def captured(model, readout, pool):
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_scores_equal_those_of_captured_activations_in_every_batch(model, batch_size):
     detectors = readouts(model)
-    found = _scores(model, list(detectors.values()), TEXTS, POOLS, False, None, batch_size)
-    for number, readout in enumerate(detectors.values()):
+    found = text_scores(model, detectors, TEXTS, POOLS, batch_size=batch_size)
+    for name, readout in detectors.items():
         for pool in POOLS:
             expected = captured(model, readout, pool)
-            assert found[pool][:, number] == pytest.approx(expected, rel=1e-5, abs=2e-5)
+            # Rounding differs with the shape of a batch, and scores are sums of terms near 40.
+            assert found[name, pool] == pytest.approx(expected, rel=1e-5, abs=2e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
@@ -99,8 +100,8 @@ def test_an_added_direction_is_read_by_its_unit_vector(gpt2, vector):
     long = 7 * st.Add(st.resid(1), vector())
     found = detection(gpt2, {"d": long}, data)
     assert found.equals(detection(gpt2, {"d": st.Readout(st.resid(1), vector())}, data))
-    scores = _scores(gpt2, [long.readout], TEXTS, ("max",), False, None, 32)["max"]
-    assert scores[:, 0] == pytest.approx(captured(gpt2, long.unit().readout, "max"), abs=1e-5)
+    scores = text_scores(gpt2, {"d": long}, TEXTS)["d", "max"]
+    assert scores == pytest.approx(captured(gpt2, long.unit().readout, "max"), abs=1e-5)
 
 
 def test_a_planted_direction_is_found_and_its_reverse_is_not(gpt2):
@@ -133,18 +134,89 @@ def test_the_chat_template_changes_what_is_read(gpt2, vector):
     data = SimpleNamespace(texts=TEXTS, labels=LABELS)
     readout = st.Readout(st.resid(1), vector(), pool="last")
     raw, chat = (
-        _scores(gpt2, [readout], data.texts, ["last"], chat, None, 32)["last"]
+        text_scores(gpt2, {"d": readout}, data.texts, ["last"], chat=chat)["d", "last"]
         for chat in (False, True)
     )
     assert np.abs(raw - chat).max() > 1e-3
-    assert chat[:, 0] == pytest.approx(readout.score(gpt2, TEXTS, chat=True).numpy(), abs=1e-5)
+    assert chat == pytest.approx(readout.score(gpt2, TEXTS, chat=True).numpy(), abs=1e-5)
+
+
+def lengths(texts):
+    return [len(text) for text in texts]
+
+
+def test_a_function_of_texts_has_one_line_beside_the_readouts(gpt2):
+    detectors = {"long": lengths, **readouts(gpt2), "short": lambda t: -np.array(lengths(t))}
+    data = SimpleNamespace(texts=TEXTS, labels=LABELS)
+    table = detection(gpt2, detectors, data, POOLS)
+    own = table[table["pool"] == "own"].set_index("detector")
+    expected = auroc(np.array(lengths(TEXTS), float), LABELS)
+    found = own.loc["long", ["auroc", "low", "high"]].tolist()
+    assert found == [expected.estimate, expected.low, expected.high]
+    assert own.loc["short", "auroc"] == pytest.approx(1 - expected.estimate)
+    assert list(dict.fromkeys(table["detector"])) == list(detectors)
+    rest = table[table["pool"] != "own"].reset_index(drop=True)
+    assert rest.equals(detection(gpt2, readouts(gpt2), data, POOLS))
+
+
+def test_functions_alone_need_no_pass_and_see_the_texts_in_order(gpt2):
+    seen = []
+
+    def spy(texts):
+        seen.append(texts)
+        return range(len(texts))
+
+    def forbidden(*args):
+        raise AssertionError("the model ran")
+
+    handle = gpt2.decoder.register_forward_pre_hook(forbidden)
+    try:
+        data = SimpleNamespace(texts=tuple(TEXTS), labels=LABELS, kinds=KINDS)
+        table = detection(gpt2, {"spy": spy}, data, POOLS)
+    finally:
+        handle.remove()
+    assert seen == [TEXTS]
+    assert table["against"].tolist() == ["all", "near", "far"]
+    assert table["negatives"].tolist() == [4, 2, 2]
+
+
+def test_functions_are_ready_for_a_threshold_too(gpt2, vector):
+    hard = ["concept", "hard negative", "concept", "far", "concept", "hard negative", "far",
+            "concept"]  # fmt: skip
+    data = SimpleNamespace(texts=TEXTS, labels=LABELS, kinds=hard)
+    readout = st.Readout(st.resid(1), vector())
+    found = scored(gpt2, {"long": lengths, "d": readout}, data)
+    assert found["long"].scores.tolist() == lengths(TEXTS)
+    assert found["long"].hard.tolist() == [kind == "hard negative" for kind in hard]
+    assert found["d"].scores == pytest.approx(captured(gpt2, readout, "max"), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([1.0] * 7, r"'f' has to give one finite score per text, \(8,\); got the shape \(7,\), 0"),
+        ([[1.0]] * 8, r"the shape \(8, 1\), 0 scores not finite"),
+        ([*range(7), float("nan")], r"the shape \(8,\), 1 scores not finite"),
+        ([*range(6), None, float("inf")], r"the shape \(8,\), 2 scores not finite"),
+        (3.0, r"the shape \(\), 0"),
+    ],
+)
+def test_scores_that_are_not_one_number_per_text_are_refused(gpt2, scores, said):
+    data = SimpleNamespace(texts=TEXTS, labels=LABELS)
+    for measure in (detection, scored):
+        with pytest.raises(ValueError, match=said):
+            measure(gpt2, {"f": lambda texts: scores}, data)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"detectors": {}}, ValueError, "at least one detector"),
-        ({"detectors": {"d": 3}}, TypeError, "'d' is neither an Intervention nor a Readout"),
+        (
+            {"detectors": {"d": 3}},
+            TypeError,
+            "'d' is neither an Intervention nor a Readout nor a function",
+        ),
         ({"pools": ("max", "sum")}, ValueError, r"some of \('last', 'mean', 'max'\), got"),
         ({"pools": "max"}, ValueError, "pools is a list"),
         ({"pools": ()}, ValueError, "pools is a list"),

@@ -37,6 +37,8 @@ def names(tmp_path_factory):
         "summary": evaluation.summary,
         "studies": [Study("weather", arms, prompts, judge)],
         "folder": tmp_path_factory.mktemp("sweep"),
+        "sweep": evaluation.sweep,
+        "Study": Study,
         "Arm": evaluation.Arm,
         "controls": evaluation.controls,
         "ask": evaluation.world_request("weather"),

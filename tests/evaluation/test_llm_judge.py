@@ -13,8 +13,8 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import openai
 import pytest
 
 from steerlib.evaluation.judge_cache import Cache, Record, Request
@@ -33,14 +33,36 @@ QUICK = Retry(attempts=3, first=0.01, longest=0.05)
 ANSWERS = [Answer("rain", f"Tell me about dog {n}.", f"Dog {n} is wet.") for n in range(4)]
 
 
+# What a client may find in the environment; nobody listens on port 9.
+ENVIRONMENT = {
+    "OPENAI_API_KEY": "sk-environment",
+    "OPENAI_ADMIN_KEY": "sk-environment",
+    "OPENAI_ORG_ID": "org-environment",
+    "OPENAI_PROJECT_ID": "proj-environment",
+    "OPENAI_CUSTOM_HEADERS": "X-Mine: header-environment",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+    "http_proxy": "http://127.0.0.1:9",
+    "all_proxy": "http://127.0.0.1:9",
+}
+
+
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def environment(monkeypatch):
+    """Every test of this file runs with it."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 def judge_at(url: str, folder: Path, timeout: float = 5.0, **options: object) -> LLMJudge:
     complete = endpoint(url, api_key=KEY, timeout=timeout)
     return LLMJudge(complete, "m", folder, **{"retry": QUICK, **options})
+
+
+def own_client(url: str, **options: object) -> openai.OpenAI:
+    web = openai.DefaultHttpxClient(trust_env=False)
+    return openai.OpenAI(base_url=url, api_key=KEY, http_client=web, **options)
 
 
 def aspect_of(prompt: str) -> str:
@@ -193,7 +215,8 @@ def test_a_bad_answer_is_a_missing_rating_with_its_reason(tmp_path, act, reason,
         return act if aspect_of(body["messages"][0]["content"]) == "concept" else Act()
 
     with serving(play) as seen:
-        judge = judge_at(seen.url, tmp_path, timeout=0.15, retry=replace(QUICK, longest=0.01))
+        limits = {"timeout": 0.15 if reason == "timeout" else 5.0}
+        judge = judge_at(seen.url, tmp_path, **limits, retry=replace(QUICK, longest=0.01))
         found = llm_ratings(judge, ANSWERS[:1])
     row = found.table.iloc[0]
     assert math.isnan(row["concept"])
@@ -204,6 +227,15 @@ def test_a_bad_answer_is_a_missing_rating_with_its_reason(tmp_path, act, reason,
     assert row["missing"] == f"concept: {reason}"
     assert f"2 of 3 ratings, 1 missing ({reason}: 1); 0 of 1 answers" in found.report()
     assert len(seen.bodies) == found.calls == calls + 2
+
+
+def test_the_body_of_an_error_is_not_waited_for():
+    act = Act(status=400, raw=b"x" * 500, drip=True)  # ten seconds
+    with serving(lambda number, body: act) as seen:
+        start = time.monotonic()
+        with pytest.raises(CallFailed, match="HTTP 400"):
+            endpoint(seen.url)(Request("m", "p", 0.0, 5))
+        assert time.monotonic() - start < 5
 
 
 def test_what_passes_is_tried_again(tmp_path):
@@ -231,7 +263,7 @@ def test_the_wait_doubles_and_ignores_nonsense():
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("status", [401, 403, 404, 302])
+@pytest.mark.parametrize("status", [401, 403, 404, 302, 307])
 def test_an_endpoint_that_refuses_everything_ends_the_run(tmp_path, status, workers):
     headers = {"Location": "http://127.0.0.1:9/stolen"}
 
@@ -473,12 +505,23 @@ def test_a_write_that_fails_leaves_the_record_before(tmp_path, monkeypatch):
 # Secrets, addresses, clients
 
 
-def test_the_key_is_in_no_file_and_no_error(tmp_path, caplog):
+def test_a_server_without_keys_needs_none(monkeypatch):
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name)
+    with serving(lambda number, body: Act()) as seen:
+        endpoint(seen.url)(Request("m", "p", 0.0, 5))
+    assert seen.keys == [None]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_key_is_in_no_file_and_no_error(tmp_path, caplog, own):
     caplog.set_level("DEBUG")
+    told = json.dumps({"error": {"message": f"{KEY} is no key"}}).encode()
     acts = [Act(f"You sent Bearer {KEY}. Rating: [[2]]"), Act(status=400, raw=KEY.encode()),
-            Act(raw=KEY.encode()), Act(status=401, raw=KEY.encode())]  # fmt: skip
+            Act(raw=KEY.encode()), Act(status=401, raw=told)]  # fmt: skip
     with serving(lambda number, body: acts[min(number, 3)]) as seen:
         judge = judge_at(seen.url, tmp_path)
+        judge = replace(judge, complete=from_client(own_client(seen.url))) if own else judge
         with pytest.raises(CallFailed) as caught:
             llm_ratings(judge, ANSWERS)
         assert len(seen.bodies) == 4
@@ -486,14 +529,32 @@ def test_the_key_is_in_no_file_and_no_error(tmp_path, caplog):
     shown = [*numbers_on(tmp_path), repr(judge), repr(caught.value), caplog.text]
     shown += [repr(caught.value.__cause__), repr(caught.value.__context__)]
     assert not any(KEY in text for text in shown)
+
+
+def test_a_key_that_no_header_may_carry_is_not_shown():
     for bad in (f"{KEY}\n{KEY}", f"{KEY} {KEY}", f"{KEY}é"):
         with pytest.raises(ValueError, match="API key") as refused:
-            endpoint(seen.url, api_key=bad)
+            endpoint("http://localhost/v1", api_key=bad)
         assert KEY not in str(refused.value)
 
 
+def test_the_key_of_a_local_server_may_be_a_word_of_a_reply():
+    with serving(lambda number, body: Act("The plate is EMPTY.")) as seen:
+        said = endpoint(seen.url, api_key="EMPTY")(Request("m", "p", 0.0, 5))
+    assert (said, seen.keys) == (Reply("The plate is EMPTY.", 300, 40), ["Bearer EMPTY"])
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_nothing_of_the_environment_is_sent(key):
+    with serving(lambda number, body: Act()) as seen:
+        endpoint(seen.url, api_key=key)(Request("m", "p", 0.0, 5))
+    sent = "content-type content-length host accept connection x-stainless-raw-response".split()
+    assert set(seen.headers[0]) <= {*sent, "authorization"}
+    assert seen.keys == [key and f"Bearer {key}"]
+    assert not any("environment" in value for value in seen.headers[0].values())
+
+
 def test_the_key_comes_from_a_named_variable_only(tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("MY_KEY", "mine\n")
     monkeypatch.delenv("NO_KEY", raising=False)
     request = Request("m", "p", 0.0, 5)
@@ -521,40 +582,32 @@ def test_no_server_at_all_is_a_failure_that_costs_nothing(tmp_path):
     assert (found.missing, found.spent) == ({"connection failed": 3}, 0)
 
 
-class RateLimitError(Exception):
-    status_code = 429
-    response = SimpleNamespace(headers={"retry-after": "0"})
-
-
-class APIConnectionError(Exception):
-    pass
-
-
-class APITimeoutError(APIConnectionError):
-    pass
-
-
-def test_a_client_can_take_the_place_of_the_http_call(tmp_path):
-    said: list[object] = [RateLimitError(), APIConnectionError(), 2, APITimeoutError(), 1, 1]
-    asked = []
-
-    def create(**arguments):
-        asked.append(arguments)
-        answer = said[len(asked) - 1]
-        if isinstance(answer, Exception):
-            raise answer
-        whole = {"choices": [{"message": {"content": f"Rating: [[{answer}]]"}}], "usage": USAGE}
-        return SimpleNamespace(model_dump_json=lambda: json.dumps(whole))
-
-    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
-    judge = LLMJudge(from_client(client), "m", tmp_path, retry=QUICK)
-    found = llm_ratings(judge, ANSWERS[:1])
+def test_a_client_of_your_own_can_take_the_place_of_the_address(tmp_path):
+    acts = [
+        Act(status=429, headers={"Retry-After": "0"}), Act(drop=True), Act("Rating: [[2]]"),
+        Act(wait=0.3), Act("Rating: [[1]]"), Act("Rating: [[1]]"),
+    ]  # fmt: skip
+    with serving(lambda number, body: acts[number]) as seen:
+        client = own_client(seen.url, max_retries=2)
+        judge = LLMJudge(from_client(client, timeout=0.15), "m", tmp_path, retry=QUICK)
+        found = llm_ratings(judge, ANSWERS[:1])
+        # Each attempt is the judge's own, none the client's.
+        assert found.calls == len(seen.bodies) == 6
     assert found.table[list(ASPECTS)].to_numpy().tolist() == [[2, 1, 1]]
-    assert found.mean == pytest.approx(1.2)
-    assert set(asked[0]) == {"model", "messages", "temperature", "max_tokens"}
-    said += [TypeError("a fault of the client")] * 9
-    with pytest.raises(TypeError, match="a fault of the client"):
-        llm_ratings(judge, ANSWERS[1:2])
+    assert set(seen.bodies[0]) == {"model", "messages", "temperature", "max_tokens"}
+    assert client.max_retries == 2
+
+
+def test_a_fault_that_is_no_failed_call_is_not_swallowed():
+    unsendable = Request("m", object(), 0.0, 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="serializ"):
+        from_client(own_client("http://127.0.0.1:9/v1"))(unsendable)
+
+
+def test_without_the_package_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ImportError, match=r'pip install "steerlib\[judge\]"'):
+        endpoint("http://localhost/v1")
 
 
 def test_any_function_is_a_judge_and_what_it_returns_is_checked(tmp_path):
