@@ -105,7 +105,9 @@ def benchmark(rows: pd.DataFrame, level: float = 0.95, *, seed: int = 0) -> pd.D
     Chapter: axbench.
 
     Example:
-        >>> benchmark(reported(table, choosing(prompts)))
+        >>> rows = pd.DataFrame({"concept": ["rain", "snow"], "method": "a", "strength": 1.0})
+        >>> benchmark(rows.assign(score=[2.0, 1.0], chosen_on=2.0))["score"].item()
+        1.5
     """
     lines = []
     numbers = [c for c in rows.columns if c.startswith("grade_")]
@@ -136,7 +138,10 @@ def win_rate(rows: pd.DataFrame, a: str, b: str, level: float = 0.95, *, seed: i
     axbench.
 
     Example:
-        >>> win_rate(rows, "reft_r1", "diff_means")
+        >>> rows = pd.DataFrame({"concept": ["rain", "rain", "snow", "snow"], "seed": 0})
+        >>> rows = rows.assign(method=["a", "b"] * 2, prompt="tell me", score=[2.0, 1.0, 1.2, 1.2])
+        >>> win_rate(rows, "a", "b").estimate
+        0.75
     """
     unit = ["concept", "seed", "prompt"]
     first, second = _scores(rows, a, unit), _scores(rows, b, unit)
