@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -29,6 +30,7 @@ import pandas as pd
 import torch
 
 import steerlib as st
+from experiments import axbench_effects
 from experiments.axbench_methods import RATES, SITE, TUNED, Learned, at_rate, learn, scaled
 from steerlib import evaluation as ev
 from steerlib.evaluation.shards import Shard, collect
@@ -239,6 +241,11 @@ def rates(method: str, rate: str, concept: str) -> Shard:
     return {"score": float(ev.summary(answers)["score"].max())}
 
 
+def effects(model: str, concept: str) -> Shard:
+    """Cosines with the effect and gains of the directions, for seed 0."""
+    return axbench_effects.effects(load(model), concept)
+
+
 def main() -> None:
     """Compute what is missing, then record what is complete."""
     parser = argparse.ArgumentParser(description="AxBench on the world")
@@ -252,10 +259,26 @@ def main() -> None:
     found = collect(FOLDER / "rates", tried, rates, n_jobs=asked.jobs)
     keys = list(product(asked.models, CONCEPTS, asked.seeds))
     shards = collect(FOLDER / "units", keys, unit, n_jobs=asked.jobs)
-    from experiments.axbench_claims import record_all, record_rates
+    pairs = list(product(asked.models, CONCEPTS))
+    gains = collect(FOLDER / "effects", pairs, effects, n_jobs=asked.jobs)
+    from experiments import axbench_claims as claims
 
-    record_rates(dict(zip(tried, found, strict=True)))
-    record_all(dict(zip(keys, shards, strict=True)))
+    units = dict(zip(keys, shards, strict=True))
+    claims.record_rates(dict(zip(tried, found, strict=True)))
+    claims.record_all(units)
+    claims.record_effects(dict(zip(pairs, gains, strict=True)))
+    if asked.models == list(MODELS) and os.environ.get("STEERLIB_RECORD") == "1":
+        _draw({key[1:]: shard for key, shard in units.items() if key[0] == "world"})
+
+
+def _draw(shards: Mapping[tuple[str, ...], Shard]) -> None:
+    """Renew the figures of the page."""
+    from experiments import axbench_claims, axbench_figures
+    from steerlib.claims import recorded
+
+    asked = recorded("axbench.steer_prompt").value
+    axbench_figures.frontier(axbench_claims.frontier(shards), asked)
+    axbench_figures.scatter(axbench_claims.scatter(shards))
 
 
 if __name__ == "__main__":

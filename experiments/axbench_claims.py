@@ -61,6 +61,18 @@ def record_rates(shards: Mapping[tuple[str, str, str], dict[str, float]]) -> Non
         st.record(f"axbench.rate_{method}", best, 0)
 
 
+def record_effects(shards: Mapping[tuple[str, str], dict[str, float]]) -> None:
+    """Cosines with the effect and gains, over concepts with words and over styles."""
+    for model, suffix in SUFFIX.items():
+        for kind, names in KINDS.items():
+            own = pd.DataFrame(
+                [shards[model, c] | {"of": c} for c in names if (model, c) in shards]
+            )
+            for measure in [] if own.empty else [c for c in own if c not in ("of", "length")]:
+                values = own.set_index("of")[measure]
+                _record(f"{kind}effect_{measure}{suffix}", values, 0.03)
+
+
 def frame(shards: Shards, part: str) -> pd.DataFrame:
     """The rows of one part of all shards, with the concept and the seed that they belong to."""
     rows = [
@@ -203,10 +215,17 @@ def frontier(shards: Shards) -> pd.DataFrame:
 
 
 def scatter(shards: Shards) -> pd.DataFrame:
-    """AUROC where one word decides, and the steering score, by method, over concepts."""
-    one, answers = frame(shards, "one_word"), frame(shards, "rows")
-    areas = one[(one["against"] == "all") & (one["pool"] == "max")]
-    detects = areas.groupby("detector")["auroc"].mean().rename("auroc")
-    lexical = answers[answers["of"].isin(LEXICAL)]
-    steers = lexical.groupby("method")["score"].mean()
-    return pd.concat([detects, steers], axis=1).dropna().rename_axis("method").reset_index()
+    """Detection and steering by kind of concept and method: kind, method, auroc, score.
+
+    Words are detected where one of them decides, styles among plain texts and texts with words.
+    """
+    one, every, answers = (frame(shards, part) for part in ("one_word", "detect", "rows"))
+    every = every[every["of"].isin(STYLES)]
+    found = []
+    for kind, table, names in (("words", one, LEXICAL), ("styles", every, STYLES)):
+        areas = table[(table["against"] == "all") & (table["pool"] == "max")]
+        detects = areas.groupby("detector")["auroc"].mean().rename("auroc")
+        steers = answers[answers["of"].isin(names)].groupby("method")["score"].mean()
+        both = pd.concat([detects, steers], axis=1).dropna().rename_axis("method").reset_index()
+        found.append(both.assign(kind=kind))
+    return pd.concat(found, ignore_index=True)
