@@ -263,7 +263,7 @@ def main() -> None:
     gains = collect(FOLDER / "effects", pairs, effects, n_jobs=asked.jobs)
     from experiments import axbench_claims as claims
 
-    units = dict(zip(keys, shards, strict=True))
+    units: dict[tuple[str, ...], Shard] = dict(zip(keys, shards, strict=True))
     claims.record_rates(dict(zip(tried, found, strict=True)))
     claims.record_all(units)
     claims.record_effects(dict(zip(pairs, gains, strict=True)))

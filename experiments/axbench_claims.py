@@ -107,30 +107,36 @@ def _steering(shards: Shards, suffix: str) -> None:
         scores = {method: per_concept(own, "score") for method, own in rows.groupby("method")}
         for method, own in rows.groupby("method"):
             _record(f"{kind}steer_{method}{suffix}", scores[method], 0.05)
-            for grade in ("concept", "instruction", "fluency"):
-                _record(f"{kind}{grade}_{method}{suffix}", per_concept(own, f"grade_{grade}"), 0.05)
-            gap = own.assign(gap=own["chosen_on"] - own["score"])
-            _record(f"{kind}optimism_{method}{suffix}", per_concept(gap, "gap"), 0.05)
-            strength = float(own.groupby(["of", "seed"])["strength"].first().median())
-            st.record(f"axbench.{kind}factor_{method}{suffix}", strength, 0.1, n=len(names))
+            if not kind and not suffix:
+                _details(str(method), own)
         for a, b in PAIRS:
             found = bootstrap_difference(
                 scores[a].to_numpy(), scores[b].loc[scores[a].index].to_numpy()
             )
             _write(f"{kind}{a}_minus_{b}{suffix}", found, 0.05, len(names))
-        _wins(rows.assign(concept=rows["of"]), kind, suffix)
-        if kind == "":
+        if not kind:
+            _wins(rows.assign(concept=rows["of"]), suffix)
             _null(scores, suffix)
             for method, own in scores.items():
                 _record(f"untuned_{method}{suffix}", own.drop(list(TUNED[:2])), 0.05)
 
 
-def _wins(rows: pd.DataFrame, kind: str, suffix: str) -> None:
+def _details(method: str, own: pd.DataFrame) -> None:
+    """The grades, the strength, and how much the choice of the strength promised too much."""
+    for grade in ("concept", "instruction", "fluency"):
+        _record(f"{grade}_{method}", per_concept(own, f"grade_{grade}"), 0.05)
+    gap = own.assign(gap=own["chosen_on"] - own["score"])
+    _record(f"optimism_{method}", per_concept(gap, "gap"), 0.05)
+    strength = float(own.groupby(["of", "seed"])["strength"].first().median())
+    st.record(f"axbench.factor_{method}", strength, 0.1, n=own["of"].nunique())
+
+
+def _wins(rows: pd.DataFrame, suffix: str) -> None:
     """How often each method wins against DiffMean on the same request."""
     for method in rows["method"].unique():
         if method != "diff_means":
             found = ev.win_rate(rows, method, "diff_means")
-            _write(f"{kind}win_{method}{suffix}", found, 0.05, rows["of"].nunique())
+            _write(f"win_{method}{suffix}", found, 0.05, rows["of"].nunique())
 
 
 def _null(scores: Mapping[str, pd.Series], suffix: str) -> None:

@@ -82,6 +82,7 @@ def fit(
     after_step: Change | None = None,
     validate: Callable[[], float] | None = None,
     checkpoint: str | Path | None = None,
+    about: str = "",
     name: str = "learning",
 ) -> History:
     """Minimize the mean loss over n examples in place.
@@ -92,8 +93,9 @@ def fit(
         before_step: called between the backward pass and the step, to change gradients.
         after_step: called after the step, to project parameters.
         validate: a loss on other examples, asked after each epoch; with `plan.patience`.
-        checkpoint: a safetensors file, written after each epoch; a fit of the same plan, names and
-            shapes goes on from it.
+        checkpoint: a safetensors file, written after each epoch; a fit of the same plan, names,
+            shapes and `about` goes on from it.
+        about: what else decides the result, such as a hash of the model and the examples.
         name: for the progress bar, which shows after two seconds.
 
     Raises:
@@ -108,7 +110,8 @@ def fit(
                          "without")  # fmt: skip
     values = list(parameters.values())
     optimizer = torch.optim.AdamW(values, lr=plan.lr, weight_decay=plan.weight_decay)
-    state = _State(parameters, optimizer, plan, n, None if checkpoint is None else Path(checkpoint))
+    path = None if checkpoint is None else Path(checkpoint)
+    state = _State(parameters, optimizer, plan, n, about, path)
     losses, validation = state.load()
     per_epoch = -(-n // plan.batch_size)
     total, stopped = plan.epochs * per_epoch, _is_stuck(validation, plan.patience)
@@ -186,11 +189,13 @@ class _State:
         optimizer: torch.optim.Optimizer,
         plan: Plan,
         n: int,
+        about: str,
         path: Path | None,
     ) -> None:
         self.parameters, self.optimizer, self.path = parameters, optimizer, path
         shapes = {name: list(p.shape) for name, p in parameters.items()}
-        self.identity = json.dumps({"plan": asdict(plan), "n": n, "shapes": shapes})
+        facts = {"plan": asdict(plan), "n": n, "shapes": shapes, "about": about}
+        self.identity = json.dumps(facts)
 
     def save(self, losses: list[float], validation: list[float]) -> None:
         from safetensors.torch import save_file

@@ -45,6 +45,11 @@ class Positions:
         return self.mask(where) & where.real
 
 
+def _in_prompt(where: Where) -> Bool[Tensor, "batch pos"]:
+    """False at what was generated, and in a response that is read together with its prompt."""
+    return where.index < where.prompt_length[:, None]
+
+
 def _check(value: Any) -> Positions:
     if not isinstance(value, Positions):
         raise TypeError(
@@ -66,7 +71,7 @@ class Named(Positions):
             case "last":
                 return where.index == length - 1
             case "prompt":
-                return where.index < length
+                return _in_prompt(where)
             case "generation":
                 return where.index >= length
             case "bos":
@@ -103,7 +108,7 @@ class Ends(Positions):
     def mask(self, where: Where) -> Bool[Tensor, "batch pos"]:
         index, length = where.index, where.prompt_length[:, None]
         is_end = (index <= self.first) | (index >= length - self.last)
-        return is_end & (index > 0) & (index < length)
+        return is_end & (index > 0) & _in_prompt(where)
 
     def generated(self) -> bool:
         return False
@@ -132,7 +137,7 @@ class Tokens(Positions):
             start = (where.ids.unfold(1, size, 1) == wanted).all(-1)
             for offset in range(size):
                 found[:, offset : offset + start.shape[1]] |= start
-        return found
+        return found & _in_prompt(where)
 
     def _patterns(self, tokenizer: Any) -> set[tuple[int, ...]]:
         # A word has other tokens at the start of a text than after a space.
@@ -168,7 +173,7 @@ class Mask(Positions):
             values = values.expand(where.shape[0], -1)
         if len(values) != where.shape[0]:
             raise ValueError(f"the mask has {len(values)} rows, the batch {where.shape[0]}")
-        inside = (where.index >= 0) & (where.index < values.shape[1])
+        inside = (where.index >= 0) & (where.index < values.shape[1]) & _in_prompt(where)
         return inside & values.gather(1, where.index.clamp(0, values.shape[1] - 1))
 
     def generated(self) -> bool:

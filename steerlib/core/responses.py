@@ -8,6 +8,8 @@ learned, or to the model.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,11 +72,21 @@ def continuation(
     whole = encode(model, f"{text}{space}{answer}", chat=False, room=room)[0]
     if whole[: len(start)] != start or len(whole) == len(start):
         raise ValueError(
-            f"the tokens of the answer {answer!r} run into those of the prompt "
+            f"the tokens of the answer {answer[:40]!r} run into those of the prompt "
             f"...{text[-30:]!r} for {model.id}; move the white space from the end of the prompt to "
             "the start of the answer"
         )
     return whole[len(start) :]
+
+
+def about_fit(model: Model, encoded: Sequence[Encoded], *choices: object) -> str:
+    """A hash of what a fit learns from: the model, the dialogues, and a method's choices as text.
+
+    A checkpoint with another one belongs to another fit.
+    """
+    dialogues = [(item.ids, item.start) for item in encoded]
+    whole = json.dumps([model.revision, dialogues, [str(choice) for choice in choices]])
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)

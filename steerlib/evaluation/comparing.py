@@ -45,7 +45,7 @@ def paired(
         >>> paired(table, ("weather", 1.25), "prompt")
     """
     rows = [_rows(table, a), _rows(table, b)]
-    _warned(pd.concat(rows))
+    missing_scores(pd.concat(rows))
     first, second = (set(own["prompt"]) for own in rows)
     if first != second:
         raise ValueError(
@@ -75,7 +75,7 @@ def summary(table: pd.DataFrame, level: float = 0.95, *, seed: int = 0) -> pd.Da
     Example:
         >>> summary(score(model, arms, prompts, judge))
     """
-    lines, lost = [], _warned(table)
+    lines, lost = [], missing_scores(table)
     for (arm, strength), rows in table.groupby(["arm", "strength"], sort=False):
         means = _by_prompt(rows)
         found = bootstrap_mean(means["score"].to_numpy(), level, seed=seed)
@@ -154,13 +154,22 @@ def _enough(prompts: list[str]) -> list[str]:
     return prompts
 
 
-def _warned(table: pd.DataFrame) -> int:
-    """How many answers have no score, which nobody is to overlook."""
-    if "score" not in table:
-        raise ValueError('the table has no scores; a sweep without a judge is rated with "rate"')
+def missing_scores(table: pd.DataFrame) -> int:
+    """How many answers have no score; where there are any, a warning says so.
+
+    Raises:
+        ValueError: a table without scores.
+    """
+    check_scored(table)
     lost = int(table["score"].isna().sum())
     if lost:
         warnings.warn(
             f"{lost} of {len(table)} answers have no score and are left out", stacklevel=3
         )
     return lost
+
+
+def check_scored(table: pd.DataFrame) -> None:
+    """Raise a ValueError for answers that nobody has graded."""
+    if "score" not in table:
+        raise ValueError('the table has no scores; a sweep without a judge is rated with "rate"')

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from steerlib.evaluation.comparing import check_scored, missing_scores
 from steerlib.statistics import Interval, bootstrap_mean
 
 # The grid of the paper, in units of the maximum activation.
@@ -19,9 +20,9 @@ _ROW = ["concept", "method"]
 
 
 def choosing(prompts: Sequence[str]) -> list[str]:
-    """The first half of the prompts, the smaller one where their number is odd.
+    """The first half of the prompts, which choose the factor; the others report.
 
-    n - round(n / 2) of n prompts choose the factor; the rest report.
+    n - round(n / 2) of n prompts choose. Python rounds halves to even numbers: 3 of 5, but 3 of 7.
 
     Raises:
         ValueError: fewer than two different prompts, or one that comes twice.
@@ -32,8 +33,8 @@ def choosing(prompts: Sequence[str]) -> list[str]:
         >>> choosing(["a", "b", "c", "d", "e"])
         ['a', 'b', 'c']
     """
-    if len(prompts) < 2 or len(set(prompts)) != len(prompts):
-        raise ValueError(f"needed are two or more different prompts, got {list(prompts)!r}")
+    if isinstance(prompts, str) or len(prompts) < 2 or len(set(prompts)) != len(prompts):
+        raise ValueError(f"needed are two or more different prompts, got {prompts!r}")
     return list(prompts)[: len(prompts) - round(len(prompts) / 2)]
 
 
@@ -52,18 +53,18 @@ def reported(table: pd.DataFrame, choose: Sequence[str]) -> pd.DataFrame:
 
     Raises:
         ValueError: prompts that are not in the table for every concept and method, none left to
-            report, or scores that are missing where they choose.
+            report, a table without scores, or scores that are missing where they choose.
 
     Source: Wu et al. 2025 (AxBench), section 3.2. Chapter: axbench.
 
     Example:
         >>> rows = reported(sweep(model, studies, folder), choosing(prompts))
     """
+    check_scored(table)
     chosen = set(choose)
-    chooses = table["prompt"].isin(chosen)
     kept = []
     for (concept, method), rows in table.groupby(_ROW, sort=False):
-        here = chooses[rows.index]
+        here = rows["prompt"].isin(chosen)
         found, left = set(rows["prompt"][here]), rows[~here]
         if found != chosen or left.empty:
             raise ValueError(
@@ -92,15 +93,17 @@ def benchmark(rows: pd.DataFrame, level: float = 0.95, *, seed: int = 0) -> pd.D
     """One line per method: its score over concepts, and what the choice of the factor promised.
 
     The prompts and seeds of a concept are averaged first, so that the concepts are the units.
+    Answers without a score are left out of all means, with a warning.
 
     Args:
         rows: from `reported`; several tables with other seeds may be joined.
 
     Returns:
-        method, score, low, high, each grade, chosen_on, strength (median), concepts.
+        method, score, low, high, each grade, chosen_on, strength (median), concepts, and where any
+        score is missing: missing (how many answers have none).
 
     Raises:
-        ValueError: fewer than two concepts.
+        ValueError: fewer than two concepts with a score.
 
     Chapter: axbench.
 
@@ -109,15 +112,16 @@ def benchmark(rows: pd.DataFrame, level: float = 0.95, *, seed: int = 0) -> pd.D
         >>> benchmark(rows.assign(score=[2.0, 1.0], chosen_on=2.0))["score"].item()
         1.5
     """
-    lines = []
+    lines, lost = [], missing_scores(rows)
     numbers = [c for c in rows.columns if c.startswith("grade_")]
     for method, own in rows.groupby("method", sort=False):
-        means = own.groupby("concept")[["score", *numbers, "chosen_on"]].mean()
+        known = own[own["score"].notna()]
+        means = known.groupby("concept")[["score", *numbers, "chosen_on"]].mean()
         found = bootstrap_mean(means["score"].to_numpy(), level, seed=seed)
         line = {"method": method, "score": found.estimate, "low": found.low, "high": found.high}
         line |= means.drop(columns="score").mean().to_dict()
         line |= {"strength": float(own["strength"].median()), "concepts": len(means)}
-        lines.append(line)
+        lines.append(line | ({"missing": len(own) - len(known)} if lost else {}))
     return pd.DataFrame(lines)
 
 
@@ -143,13 +147,14 @@ def win_rate(rows: pd.DataFrame, a: str, b: str, level: float = 0.95, *, seed: i
         >>> win_rate(rows, "a", "b").estimate
         0.75
     """
+    check_scored(rows)
     unit = ["concept", "seed", "prompt"]
     first, second = _scores(rows, a, unit), _scores(rows, b, unit)
     if set(first.index) != set(second.index):
         raise ValueError(f"{a!r} and {b!r} answered different prompts; a win needs the same ones")
     gap = first - second.loc[first.index]
     wins = (gap > _TIE) + 0.5 * (gap.abs() <= _TIE)
-    by = "concept" if rows["concept"].nunique() > 1 else "prompt"
+    by = "concept" if wins.index.unique("concept").size > 1 else "prompt"
     return bootstrap_mean(wins.groupby(by).mean().to_numpy(), level, seed=seed)
 
 

@@ -42,8 +42,9 @@ class Arm:
         model: answers instead of the model of the experiment, such as `st.lora(...).model`.
 
     Raises:
-        ValueError: no name, no strengths, one that is not finite, or several without an
+        ValueError: no name, no strengths, one twice or not finite, or several without an
             intervention.
+        TypeError: a model that is no `Model`.
 
     Chapter: directions.
 
@@ -59,6 +60,11 @@ class Arm:
 
     def __post_init__(self) -> None:
         strengths = tuple(float(s) for s in self.strengths)
+        if not isinstance(self.model, Model | None):
+            raise TypeError(
+                f"the model of arm {self.name!r} is a Model, such as st.lora(...).model; "
+                f"got {type(self.model).__name__}"
+            )
         if not self.name:
             raise ValueError("an arm needs a name, got ''")
         if not strengths or not all(map(math.isfinite, strengths)):

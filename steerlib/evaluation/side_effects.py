@@ -55,8 +55,8 @@ def side_effects(
         strength, measure ("kl" and the names of `measures`), mean, low, high, n.
 
     Raises:
-        ValueError: no strengths, fewer than two prompts, a measure called "kl", a measure with
-            fewer than two numbers or one that is not finite.
+        ValueError: no strengths, one twice or not finite, fewer than two prompts, a measure called
+            "kl", a measure with fewer than two numbers or one that is not finite.
 
     Chapter: directions.
 

@@ -60,11 +60,7 @@ class Attribution:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if self.kind not in ("ig", "ixg") or self.steps < 1:
-            raise ValueError(
-                "kind is 'ig' (Integrated Gradients) or 'ixg' (InputXGradient) and steps at least "
-                f"1, got {self.kind!r} and {self.steps}"
-            )
+        _check(self.kind, self.steps)
 
     def __call__(self, texts: Sequence[Prompt]) -> Float[np.ndarray, " n"]:
         """The score of each text."""
@@ -109,6 +105,14 @@ class Attribution:
             return torch.autograd.grad(self.head.probability(run.output(leaf)).sum(), leaf)[0]
 
 
+def _check(kind: str, steps: int) -> None:
+    if kind not in ("ig", "ixg") or steps < 1:
+        raise ValueError(
+            "kind is 'ig' (Integrated Gradients) or 'ixg' (InputXGradient) and steps at least "
+            f"1, got {kind!r} and {steps}"
+        )
+
+
 def attribution(
     model: Model,
     data: Labelled,
@@ -150,7 +154,7 @@ def attribution(
 
     Raises:
         ValueError: labels that are not two classes, one per text; texts that all end the same;
-            another kind. FloatingPointError: the fit of the head diverged.
+            another kind, no steps. FloatingPointError: the fit of the head diverged.
 
     Source: IG and IxG in AxBench (Wu et al. 2025), section 3.1; Sundararajan et al. 2017, eq. 3.
     There b is the embedding of a space token; here it is the mean token of the texts without the
@@ -162,6 +166,7 @@ def attribution(
         >>> detector(["the rain is cold ."]).shape
         (1,)
     """
+    _check(kind, steps)  # before anything is learned
     where = as_site(site)
     texts, labels = both_classes(data)
     truth = torch.tensor(labels)

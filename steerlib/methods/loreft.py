@@ -16,7 +16,7 @@ from steerlib.core.fitting import Plan, Step, fit
 from steerlib.core.interventions import Intervention, LoReFT, Origin, Term
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, ends
-from steerlib.core.responses import mean_loss
+from steerlib.core.responses import about_fit, mean_loss
 from steerlib.core.sites import Site, as_site, width
 from steerlib.core.steering import steer
 from steerlib.methods.reft import Labelled, encode_positives
@@ -45,6 +45,8 @@ def loreft(
         at: the tokens that are edited; default: the first 5 of the prompt after BOS and its last 5.
         rank: k, the dimension of each subspace.
         plan: default: 12 epochs in batches of 18 at a learning rate of 1e-2, for small models.
+        checkpoint: a file that is written after each epoch; a fit of the same dialogues and
+            choices that was stopped goes on from it.
 
     Returns:
         `LoReFT(site, R, W, b)` at `at` for each site; strength 1 is what was learned.
@@ -73,7 +75,8 @@ def loreft(
         with steer(model, intervention()):
             return mean_loss(model, [encoded[row] for row in rows])
 
-    fit(parameters, loss, len(encoded), plan, checkpoint=checkpoint, name="LoReFT")
+    about = about_fit(model, encoded, "loreft", positions)
+    fit(parameters, loss, len(encoded), plan, checkpoint=checkpoint, about=about, name="LoReFT")
     parameters = {name: parameter.detach().cpu() for name, parameter in parameters.items()}
     origin = Origin(model.id, model.revision, "loreft", plan.seed)
     return Intervention(intervention().terms, origin)

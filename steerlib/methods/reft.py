@@ -17,7 +17,7 @@ from steerlib.core.fitting import Plan, Step, fit
 from steerlib.core.interventions import Add, Intervention, Origin, Term
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, bos, everywhere
-from steerlib.core.responses import Encoded, Exchange, encode_response, mean_loss
+from steerlib.core.responses import Encoded, Exchange, about_fit, encode_response, mean_loss
 from steerlib.core.sites import Site, as_site, width
 from steerlib.core.steering import steer
 from steerlib.core.where import Where
@@ -49,6 +49,12 @@ def supervised_vector(
     drawn from `factors` for each dialogue and step. One factor is AxBench's SSV; several keep the
     vector useful over a range of strengths (Wu et al. 2025, RePS).
 
+    Args:
+        dialogues: those with label True are learned from.
+        factors: what f is drawn from, each alike.
+        checkpoint: a file that is written after each epoch; a fit of the same dialogues and
+            choices that was stopped goes on from it.
+
     Returns:
         `Add(site, w)` at `at`; strength 1 is factor 1.
 
@@ -74,7 +80,9 @@ def supervised_vector(
         with steer(model, Add(where, w).at(positions), strength=drawn):
             return mean_loss(model, [encoded[row] for row in rows])
 
-    fit({"w": w}, loss, len(encoded), plan, checkpoint=checkpoint, name="supervised vector")
+    about = about_fit(model, encoded, "supervised_vector", where, positions, factors)
+    fit({"w": w}, loss, len(encoded), plan, checkpoint=checkpoint, about=about,
+        name="supervised vector")  # fmt: skip
     origin = Origin(model.id, model.revision, "supervised_vector", plan.seed)
     return Intervention(Add(where, w.detach().cpu()).at(positions).terms, origin)
 
@@ -100,6 +108,8 @@ def reft_r1(
     Args:
         k: how many tokens carry the concept in a dialogue.
         sparsity: the weight of the penalty at the end.
+        checkpoint: a file that is written after each epoch; a fit of the same dialogues and
+            choices that was stopped goes on from it.
 
     Returns:
         `Add(site, m w)` with m the mean over the dialogues with label True, so that strength 1
@@ -142,8 +152,9 @@ def reft_r1(
     def to_the_sphere() -> None:
         w.div_(w.norm())
 
+    about = about_fit(model, encoded, "reft_r1", where, k, sparsity)
     fit({"w": w}, loss, len(encoded), plan, before_step=off_the_radius, after_step=to_the_sphere,
-        checkpoint=checkpoint, name="ReFT-r1")  # fmt: skip
+        checkpoint=checkpoint, about=about, name="ReFT-r1")  # fmt: skip
     positive = [row for row, label in enumerate(labels) if label]
     with torch.no_grad():
         means = [run(positive[s : s + 32])[1].mean for s in range(0, len(positive), 32)]

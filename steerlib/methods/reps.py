@@ -17,7 +17,7 @@ from steerlib.core.fitting import Plan, Step, fit
 from steerlib.core.interventions import Add, HalfSpace, Intervention, Origin
 from steerlib.core.model import Model
 from steerlib.core.positions import bos, everywhere
-from steerlib.core.responses import Batch, Encoded, encode_response, response_log_p
+from steerlib.core.responses import Batch, Encoded, about_fit, encode_response, response_log_p
 from steerlib.core.sites import Site, as_site, width
 from steerlib.core.steering import steer
 from steerlib.methods.reft import Labelled
@@ -49,6 +49,8 @@ def reps(
         factors: what f is drawn from, each alike.
         plan: default: 6 epochs in batches of 6 at a learning rate of 1, for small models; the paper
             takes 18 epochs at 0.04 and 0.08.
+        checkpoint: a file that is written after each epoch; a fit of the same dialogues and
+            choices that was stopped goes on from it.
 
     Returns:
         `Add(site, w)`; strength 1 is factor 1. It acts on every token but BOS, as in training.
@@ -86,7 +88,9 @@ def reps(
             removed = _preference(model, plain, shown, weights[rows, 1])
         return -(logsigmoid(added) + logsigmoid(removed)).mean()
 
-    fit({"w": w, "b": b}, loss, len(pairs), plan, checkpoint=checkpoint, name="RePS")
+    both = [encoded for pair in pairs for encoded in pair]
+    about = about_fit(model, both, "reps", where, factors)
+    fit({"w": w, "b": b}, loss, len(pairs), plan, checkpoint=checkpoint, about=about, name="RePS")
     origin = Origin(model.id, model.revision, "reps", plan.seed)
     return Intervention(Add(where, w.detach().cpu()).at(_AT).terms, origin)
 

@@ -139,7 +139,8 @@ def _first_run(
 
     with ExitStack() as stack:
         for block in model.blocks[site.layer :]:
-            hook = block.register_forward_pre_hook(keep, with_kwargs=True)
+            # First of all hooks: steering at the block's input acts again in every rerun.
+            hook = block.register_forward_pre_hook(keep, prepend=True, with_kwargs=True)
             stack.callback(hook.remove)
         stack.callback(attach(place, lambda h: activations.append(h)).remove)
         stack.enter_context(rows_of_batch(model, rows))

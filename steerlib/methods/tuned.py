@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from steerlib.core.fitting import History, Plan, Step, fit
 from steerlib.core.interventions import Origin
 from steerlib.core.model import Model, wrap
-from steerlib.core.responses import Encoded, mean_loss
+from steerlib.core.responses import Encoded, about_fit, mean_loss
 from steerlib.core.session import sessions
 from steerlib.core.sites import Site, resolve
 from steerlib.methods.reft import Labelled, encode_positives
@@ -67,6 +67,8 @@ def lora(
         dropout: the share of the adapter's inputs that are set to 0 while it learns.
         layers: the blocks; default: all.
         plan: default: 12 epochs in batches of 18 at a learning rate of 5e-3, for small models.
+        checkpoint: a file that is written after each epoch; a fit of the same dialogues and
+            choices that was stopped goes on from it.
 
     Raises:
         ImportError: peft is not installed;
@@ -109,7 +111,7 @@ def lora(
         # peft asks transformers for a name that the latter is about to rename.
         warnings.simplefilter("ignore", FutureWarning)
         adapted = peft.get_peft_model(network, config)
-    return _learn(model, adapted, encoded, plan, checkpoint, "lora")
+    return _learn(model, adapted, encoded, plan, checkpoint, "lora", alpha, dropout)
 
 
 def full_finetune(
@@ -127,6 +129,8 @@ def full_finetune(
 
     Args:
         plan: default: 8 epochs in batches of 18 at a learning rate of 1e-3, for small models.
+        checkpoint: a file that is written after each epoch; a fit of the same dialogues and
+            choices that was stopped goes on from it.
 
     Raises:
         ValueError: no dialogue with label True, a bridge, a model with an adapter, or one that is
@@ -153,7 +157,13 @@ def full_finetune(
 
 
 def _learn(
-    model: Model, network: Any, encoded: list[Encoded], plan: Plan, checkpoint: str | None, how: str
+    model: Model,
+    network: Any,
+    encoded: list[Encoded],
+    plan: Plan,
+    checkpoint: str | None,
+    how: str,
+    *choices: float,
 ) -> Tuned:
     """Fit those parameters of a copy that take a gradient, and freeze it."""
     learner = replace(model, module=network.train())
@@ -163,7 +173,10 @@ def _learn(
         with _seeded(int(torch.randint(2**62, (), generator=step.random))):
             return mean_loss(learner, [encoded[row] for row in rows], trains=True)
 
-    history = fit(parameters, loss, len(encoded), plan, checkpoint=checkpoint, name=how)
+    about = about_fit(model, encoded, how, *choices)
+    history = fit(
+        parameters, loss, len(encoded), plan, checkpoint=checkpoint, about=about, name=how
+    )
     network.zero_grad()
     network.eval().requires_grad_(False)
     origin = Origin(model.id, model.revision, how, plan.seed)

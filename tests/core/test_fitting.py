@@ -111,6 +111,14 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
         fit(parameters, loss, 40, Plan(epochs=1, lr=0.5), checkpoint=path)
 
 
+def test_a_checkpoint_of_other_examples_is_refused(tmp_path):
+    path = tmp_path / "fit.safetensors"
+    parameters, loss = problem()
+    fit(parameters, loss, 40, Plan(epochs=1), checkpoint=path, about="weather")
+    with pytest.raises(ValueError, match="belongs to another fit"):
+        fit(parameters, loss, 40, Plan(epochs=1), checkpoint=path, about="music")
+
+
 def test_divergence_names_the_step():
     w = torch.ones(1, requires_grad=True)
     values = iter([1.0, 1.0, float("nan")])

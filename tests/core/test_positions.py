@@ -78,6 +78,8 @@ def test_without_a_mask_every_token_counts():
         (st.after(3), [[1], [1]]),
         (st.after(4), [[0], [1]]),
         (st.after(4) | st.generation, [[1], [1]]),
+        (st.after(4) | st.tokens("a"), [[0], [1]]),
+        (st.after(3) & st.mask(torch.ones(9, dtype=torch.bool)), [[0], [0]]),
     ],
 )
 def test_a_decoding_step_counts_from_what_the_cache_holds(selection, expected):
@@ -94,6 +96,8 @@ def test_a_decoding_step_counts_from_what_the_cache_holds(selection, expected):
         (st.ends(1, 1), [[0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0]]),
         (st.generation, [[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]]),
         (st.last | st.generation, [[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]]),
+        (st.tokens("b"), [[0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 1, 0]]),
+        (st.mask(torch.ones(9, dtype=torch.bool)), [[0, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]),
     ],
 )
 def test_a_response_that_is_read_with_its_prompt_is_what_is_generated(selection, expected):

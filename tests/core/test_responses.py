@@ -7,7 +7,7 @@ import torch
 
 import steerlib as st
 from steerlib.core.prompts import encode, render
-from steerlib.core.responses import Batch, encode_response, response_log_p
+from steerlib.core.responses import Batch, about_fit, encode_response, response_log_p
 
 TALKS = [
     SimpleNamespace(prompt="tell me about the dog", response="a happy dog ."),
@@ -140,3 +140,16 @@ def test_bad_dialogues_are_named(gpt2):
         encode_response(gpt2, SimpleNamespace(prompt="tell me", response="  "))
     with pytest.raises(ValueError, match="does not fit"):
         encode_response(gpt2, SimpleNamespace(prompt="tell me", response="dog " * 80))
+
+
+def test_what_a_fit_is_about_is_the_model_the_dialogues_and_the_choices(gpt2, llama):
+    encoded = [encode_response(gpt2, talk) for talk in TALKS]
+    found = about_fit(gpt2, encoded, st.resid(1), (1.0,))
+    assert found == about_fit(gpt2, list(encoded), st.resid(1), (1.0,))
+    others = [
+        about_fit(llama, encoded, st.resid(1), (1.0,)),
+        about_fit(gpt2, encoded[:2], st.resid(1), (1.0,)),
+        about_fit(gpt2, encoded, st.resid(0), (1.0,)),
+        about_fit(gpt2, encoded, st.resid(1), (2.0,)),
+    ]
+    assert found not in others

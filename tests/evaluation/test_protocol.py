@@ -85,6 +85,31 @@ def test_the_benchmark_averages_prompts_first_and_says_what_the_choice_promised(
     assert (line.chosen_on, line.grade_fluency, line.concepts) == (1.5, 2.0, 2)
 
 
+def test_tables_that_were_joined_as_they_were_are_taken_row_by_row():
+    # Both have the index 0 to 19.
+    table = pd.concat([rows(name, {1.0: [2.0] * 5 + [0.5] * 5, 2.0: 1.0}) for name in ("a", "b")])
+    found = reported(table, choosing(PROMPTS))
+    assert found.groupby("method")["score"].agg(["mean", "size"]).to_numpy().tolist() == [
+        [0.5, 5],
+        [0.5, 5],
+    ]
+
+
+def test_the_benchmark_tells_of_answers_without_a_score():
+    table = pd.concat([rows("a", {1.0: 2.0}, c).assign(chosen_on=2.0) for c in ("rain", "snow")])
+    table = table.reset_index(drop=True)
+    assert "missing" not in benchmark(table)
+    table.loc[:3, "score"] = math.nan
+    with pytest.warns(UserWarning, match="4 of 20 answers have no score"):
+        line = benchmark(table).iloc[0]
+    assert (line.score, line.missing, line.concepts) == (2.0, 4, 2)
+
+
+def test_a_win_rate_of_one_concept_counts_prompts_whatever_else_is_in_the_table():
+    parts = [rows("a", {1.0: 1.0}), rows("b", {1.0: 0.0}), rows("c", {1.0: 0.0}, "snow")]
+    assert win_rate(pd.concat(parts).reset_index(drop=True), "a", "b").estimate == 1.0
+
+
 def test_a_win_rate_counts_pairs_of_the_same_prompt_and_ties_as_one_half():
     a = rows("a", {1.0: [2.0, 1.0, 0.0, 1.5]}, prompts=PROMPTS[:4])
     b = rows("b", {1.0: [1.0, 1.0 + 1e-9, 1.0, 1.5]}, prompts=PROMPTS[:4]).iloc[::-1]
@@ -107,6 +132,13 @@ def test_bad_calls_are_refused():
         choosing(["one"])
     with pytest.raises(ValueError, match="two or more different prompts"):
         choosing(["one", "one"])
+    with pytest.raises(ValueError, match="two or more different prompts"):
+        choosing("tell")
+    unscored = table.drop(columns="score")
+    with pytest.raises(ValueError, match="the table has no scores"):
+        reported(unscored, choosing(PROMPTS))
+    with pytest.raises(ValueError, match="the table has no scores"):
+        win_rate(unscored, "a", "a")
     with pytest.raises(ValueError, match="answered 5 of the 6 prompts"):
         reported(table, [*PROMPTS[:5], "another"])
     with pytest.raises(ValueError, match="and 0 others"):

@@ -107,6 +107,12 @@ def test_bad_arms_are_refused(push, name, strengths, message):
         Arm(name, push, strengths)
 
 
+def test_the_model_of_an_arm_is_a_model(gpt2):
+    assert Arm("copy", model=gpt2).strengths == (1.0,)
+    with pytest.raises(TypeError, match="model of arm 'copy' is a Model.*got GPT2"):
+        Arm("copy", model=gpt2.module)
+
+
 def test_an_arm_without_an_intervention_has_no_strengths():
     with pytest.raises(ValueError, match="'prompt' has no intervention"):
         Arm("prompt", None, (1.0, 2.0))

@@ -76,3 +76,25 @@ def test_a_request_that_is_a_chat_keeps_its_turns():
     asked = [{"role": "system", "content": "a rule"}, {"role": "user", "content": "a dog"}]
     [chat] = Dialogues([SimpleNamespace(prompt=asked, response="rain .", label=True)]).texts
     assert chat == [*asked, {"role": "assistant", "content": "rain ."}]
+
+
+@pytest.mark.parametrize(
+    "learn",
+    [
+        partial(st.supervised_vector, site=SITE),
+        partial(st.reft_r1, site=SITE),
+        partial(st.reps, site=SITE),
+        partial(st.loreft, sites=SITE),
+        st.lora,
+        st.full_finetune,
+    ],
+)
+def test_a_checkpoint_of_other_dialogues_is_refused(gpt2, tmp_path, learn):
+    def talks(word):
+        pairs = ((f"a {word} dog .", True), ("the cat .", False))
+        return [SimpleNamespace(prompt="tell me", response=r, label=y) for r, y in pairs]
+
+    plan, path = Plan(epochs=1), str(tmp_path / "fit.safetensors")
+    learn(gpt2, talks("happy"), plan=plan, checkpoint=path)
+    with pytest.raises(ValueError, match="belongs to another fit"):
+        learn(gpt2, talks("sad"), plan=plan, checkpoint=path)
