@@ -37,8 +37,8 @@ def asked(
     Raises:
         ValueError: no concept.
 
-    Source: the prompt baseline of Wu et al. 2025 (AxBench), section 3.1, where an answer without a
-    rating counts as -1. Chapter: axbench.
+    Source: the prompt baseline of Wu et al. 2025 (AxBench), section 3.1, where only the response is
+    read and an answer without a rating counts as -1. Chapter: axbench.
 
     Example:
         >>> from tempfile import mkdtemp

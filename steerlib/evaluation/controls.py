@@ -40,7 +40,8 @@ def controls(
     """The arms that a claim about `arm` is compared with, at the same strengths.
 
     Args:
-        arm: the arm whose effect is claimed; it adds directions.
+        arm: the arm whose effect is claimed; it adds directions. Where it has a model of its own,
+            its controls have the same one.
         fit: how its direction was found: (model, data, site) -> Intervention. None leaves the
             shuffled labels out, with a warning.
         data: what it was fitted on.
@@ -67,16 +68,16 @@ def controls(
         )
     if draws < 1:
         raise ValueError(f"draws is at least 1, got {draws}")
-    seeds = [seed * draws + draw for draw in range(draws)]
-    made = [Arm("nothing", ask=arm.ask)]
+    seeds, net = [seed * draws + draw for draw in range(draws)], arm.model or model
+    made = [Arm("nothing", ask=arm.ask, model=arm.model)]
     for draw, own in enumerate(seeds):
-        drawn = _random_like(model, arm.intervention, own)
+        drawn = _random_like(net, arm.intervention, own)
         made.append(replace(arm, name=f"random {draw}", intervention=drawn))
     if fit is None or data is None:
         warnings.warn("no fit and data given: the shuffled labels are left out", stacklevel=2)
     else:
         for draw, own in enumerate(seeds):
-            fitted = _shuffled_fit(model, arm.intervention, fit, data, own)
+            fitted = _shuffled_fit(net, arm.intervention, fit, data, own)
             made.append(replace(arm, name=f"shuffled {draw}", intervention=fitted))
     if ask is None:
         warnings.warn(
@@ -85,7 +86,7 @@ def controls(
             stacklevel=2,
         )
         return made
-    return [*made, Arm("prompt", ask=ask)]
+    return [*made, Arm("prompt", ask=ask, model=arm.model)]
 
 
 def random_direction(

@@ -107,10 +107,7 @@ def lora(
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in targets.values()),
         task_type="CAUSAL_LM",
     )
-    with _seeded(plan.seed), warnings.catch_warnings():
-        # peft asks transformers for a name that the latter is about to rename.
-        warnings.simplefilter("ignore", FutureWarning)
-        adapted = peft.get_peft_model(network, config)
+    adapted = _with_adapter(network, config, plan.seed)
     return _learn(model, adapted, encoded, plan, checkpoint, "lora", alpha, dropout)
 
 
@@ -205,6 +202,14 @@ def _sharing_copy(network: nn.Module) -> Any:
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     memo |= {id(buffer): buffer for buffer in network.buffers()}
     return copy.deepcopy(network, memo)
+
+
+def _with_adapter(network: Any, config: Any, seed: int) -> Any:
+    """The network with an adapter that starts from random numbers of a seed."""
+    with _seeded(seed), warnings.catch_warnings():
+        # peft asks transformers for a name that the latter is about to rename.
+        warnings.simplefilter("ignore", FutureWarning)
+        return _peft().get_peft_model(network, config)
 
 
 def _targets(model: Model, layers: Sequence[int], rank: int) -> dict[str, nn.Module]:

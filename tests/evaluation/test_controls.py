@@ -1,5 +1,6 @@
 """Controls: random directions of the right length, fits on permuted labels, and asking."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +121,19 @@ def test_steered_controls_keep_the_arm_s_own_words(gpt2, vector):
     arm = Arm("both", st.Add(SITE, vector()), ask=lambda prompt: f"the {prompt}")
     made = controls(gpt2, arm, Recorder(), DATA, ask=ask, draws=1)
     assert [control.ask("dog") for control in made] == ["the dog"] * 3 + ["dog happy"]
+
+
+def test_the_controls_of_an_arm_with_a_model_of_its_own_have_that_model(gpt2, folders, arm):
+    from transformers import AutoModelForCausalLM
+
+    hf = AutoModelForCausalLM.from_pretrained(folders["gpt2"]).eval()
+    with torch.no_grad():
+        hf.transformer.wte.weight.mul_(1.1)
+    copy = st.wrap(hf, gpt2.tokenizer)
+    made = controls(gpt2, replace(arm, model=copy), Recorder(), DATA, ask=ask, draws=1)
+    assert all(control.model is copy for control in made)
+    with st.steer(copy, by_name(made)["random 0"].intervention):
+        st.logits(copy, "the dog")
 
 
 def test_leaving_a_control_out_warns(gpt2, arm):

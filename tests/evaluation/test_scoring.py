@@ -109,7 +109,7 @@ def test_bad_arms_are_refused(push, name, strengths, message):
 
 def test_the_model_of_an_arm_is_a_model(gpt2):
     assert Arm("copy", model=gpt2).strengths == (1.0,)
-    with pytest.raises(TypeError, match="model of arm 'copy' is a Model.*got GPT2"):
+    with pytest.raises(TypeError, match=r"model of arm 'copy' is a Model.*got GPT2"):
         Arm("copy", model=gpt2.module)
 
 
