@@ -24,6 +24,9 @@ from steerlib.core.prompts import Prompt, encode, pad, render
 from steerlib.core.session import learning, rows_of_batch
 
 
+_MARK = "\N{SECTION SIGN}"  # stands for a text; no template writes it
+
+
 class Exchange(Protocol):
     """A prompt and a response to it."""
 
@@ -44,7 +47,10 @@ class Encoded:
 def encode_response(
     model: Model, dialogue: Exchange, chat: bool | None = None, system: str | None = None
 ) -> Encoded:
-    """Prompt and response as the model reads them, closed by the end-of-sequence token.
+    """Prompt and response as the model reads them, closed by the end of the turn.
+
+    That is the first token after the response at which generation stops: what the chat template
+    writes there, or the tokenizer's end of sequence for raw text.
 
     Raises:
         ValueError: an empty response; one whose tokens run into the prompt's; one that does not
@@ -55,7 +61,20 @@ def encode_response(
     text = render(model, dialogue.prompt, chat, system)
     start = encode(model, text, chat=False)[0]
     answer = continuation(model, text, dialogue.response, start, room=1)
-    return Encoded([*start, *answer, *sorted(model.eos_ids)[:1]], len(start))
+    raw = isinstance(dialogue.prompt, str) and text == dialogue.prompt
+    return Encoded([*start, *answer, *_closing(model, raw)], len(start))
+
+
+def _closing(model: Model, raw: bool) -> list[int]:
+    """The token that ends a response, if the model has one."""
+    if not raw:
+        turns = [{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}]
+        tail = model.tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_MARK)[2]
+        ids = model.tokenizer(tail, add_special_tokens=False).input_ids
+        if ends := [token for token in ids if token in model.eos_ids]:
+            return ends[:1]
+    own = model.tokenizer.eos_token_id
+    return [own] if own in model.eos_ids else sorted(model.eos_ids)[:1]
 
 
 def continuation(
@@ -133,11 +152,13 @@ def response_log_p(
         output = model.runner(
             input_ids=batch.ids, use_cache=False, **positions_and_mask(batch.attention)
         )
-    # The logits at one position are about the next token.
-    log_p = output.logits[:, :-1].float().log_softmax(-1)
-    taken = log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
-    asked = batch.is_response[:, 1:]
-    return torch.where(asked, taken, 0.0).sum(1), asked.sum(1)
+    # The logits at one position are about the next token. Only those of a response are normalized:
+    # over a large vocabulary all of them would need gigabytes.
+    asked, targets = batch.is_response[:, 1:], batch.ids[:, 1:]
+    log_p = output.logits[:, :-1][asked].float().log_softmax(-1)
+    taken = log_p.gather(1, targets[asked][:, None])[:, 0]
+    spread = torch.zeros_like(targets, dtype=torch.float32).masked_scatter(asked, taken)
+    return spread.sum(1), asked.sum(1)
 
 
 def mean_loss(

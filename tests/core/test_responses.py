@@ -153,3 +153,18 @@ def test_what_a_fit_is_about_is_the_model_the_dialogues_and_the_choices(gpt2, ll
         about_fit(gpt2, encoded, st.resid(1), (2.0,)),
     ]
     assert found not in others
+
+
+def test_a_response_ends_with_the_token_of_its_template_and_not_with_the_smallest(folders):
+    model = st.load(folders["gpt2"], engine="hf")
+    ids = model.tokenizer.convert_tokens_to_ids(["<eos>", "<system>"])
+    # The smallest one is neither the template's nor the tokenizer's.
+    model.hf.generation_config.eos_token_id = [1, *ids]
+    talk = SimpleNamespace(prompt="the dog", response="a cat")
+    assert encode_response(model, talk).ids[-1] == ids[0]  # its template ends no turn
+    model.tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% else %}<bos> <system>{% endif %}"
+    )
+    assert encode_response(model, talk).ids[-1] == ids[1]
+    assert encode_response(model, talk, chat=False).ids[-1] == ids[0]
