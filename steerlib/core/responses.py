@@ -23,7 +23,6 @@ from steerlib.core.model import Model
 from steerlib.core.prompts import Prompt, encode, pad, render
 from steerlib.core.session import learning, rows_of_batch
 
-
 _MARK = "\N{SECTION SIGN}"  # stands for a text; no template writes it
 
 
