@@ -45,7 +45,8 @@ def frontier(table: pd.DataFrame, asked: float) -> None:
         for method in _POINTS:
             own = table[table["method"] == method].iloc[0]
             ax.plot(own["kl"], own["score"], "*", color="#222222", markersize=9)
-            ax.annotate(NAMES[method], (own["kl"], own["score"]), (5, 4), **_SMALL)
+            above = 8 if method == "loreft" else 5
+            ax.annotate(NAMES[method], (own["kl"], own["score"]), (-2, above), **_SMALL)
         ax.axhline(asked, color="#222222", linewidth=0.8)
         ax.set(xscale="log", xlabel="KL on questions of fact (nats)", ylabel="score (0 to 2)")
         ax.legend(fontsize=9)
@@ -53,18 +54,45 @@ def frontier(table: pd.DataFrame, asked: float) -> None:
 
 
 def scatter(table: pd.DataFrame) -> None:
-    """Detection against steering, for words and for styles; a row has kind, method and both."""
-    with plots.figure(columns=2, height=4.2) as (fig, axes):
-        for ax, (kind, rows) in zip(axes, table.groupby("kind", sort=False), strict=True):
+    """Detection against steering, a figure for words and one for styles.
+
+    Args:
+        table: kind, method, auroc and score.
+    """
+    for kind, rows in table.groupby("kind", sort=False):
+        with plots.figure(height=4.2) as (fig, [ax]):
             for row in rows.itertuples():
-                ax.plot(row.auroc, row.score, "o", color=plots.PALETTE["steered"])
-                ax.annotate(NAMES[str(row.method)], (row.auroc, row.score), (5, -4), **_SMALL)
+                dx, dy, side = _BESIDE[str(kind)].get(str(row.method), (6, -4, "left"))
+                kind_ = "random" if row.method == "random" else "steered"
+                ax.plot(row.auroc, row.score, "o", color=plots.PALETTE[kind_])
+                at = (row.auroc, row.score)
+                ax.annotate(NAMES[str(row.method)], at, (dx, dy), ha=side, **_SMALL)
             where = " where one word decides" if kind == "words" else ""
-            ax.set(xlabel=f"detecting: AUROC{where}", title=kind, ylim=(-0.1, 2.1))
-        axes[0].set(ylabel="steering: score (0 to 2)")
-        _save(fig, "axbench-scatter")
+            ax.set(xlabel=f"detecting: AUROC{where}", ylim=(-0.1, 2.1), xlim=(0.5, 1.02))
+            ax.set(ylabel="steering: score (0 to 2)")
+            _save(fig, f"axbench-{kind}")
 
 
+# Where names stand that would lie on others.
+_BESIDE: Mapping[str, Mapping[str, tuple[int, int, str]]] = {
+    "words": {
+        "diff_means": (4, 8, "right"),
+        "reft_r1": (8, -14, "center"),
+        "reps": (0, -14, "center"),
+        "sampled": (0, 8, "center"),
+        "supervised": (-6, 4, "right"),
+        "pca": (-6, 4, "right"),
+    },
+    "styles": {
+        "pca": (-2, 9, "right"),
+        "lat": (4, 9, "left"),
+        "random": (8, -4, "left"),
+        "reft_r1": (-6, 2, "right"),
+        "diff_means": (-6, -8, "right"),
+        "sampled": (-6, 2, "right"),
+        "probe": (-6, 6, "right"),
+    },
+}
 _SMALL: Mapping[str, Any] = {"textcoords": "offset points", "fontsize": 9}
 
 
