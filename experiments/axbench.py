@@ -261,6 +261,7 @@ def main() -> None:
     gains = collect(FOLDER / "effects", pairs, effects, n_jobs=jobs)
     units: dict[tuple[str, ...], Shard] = dict(zip(keys, shards, strict=True))
     axbench_claims.record_rates(dict(zip(tried, found, strict=True)))
+    axbench_claims.record_lengths()
     axbench_claims.record_all(units)
     axbench_claims.record_effects(dict(zip(pairs, gains, strict=True)))
     if os.environ.get("STEERLIB_RECORD") == "1":

@@ -117,8 +117,9 @@ def _steering(shards: Shards, suffix: str) -> None:
         if not kind:
             _wins(rows.assign(concept=rows["of"]), suffix)
             _null(scores, suffix)
-            for method, own in scores.items():
-                _record(f"untuned_{method}{suffix}", own.drop(list(TUNED[:2])), 0.05)
+        for method, own in scores.items():
+            untuned = own.drop([name for name in TUNED if name in own.index])
+            _record(f"{kind}untuned_{method}{suffix}", untuned, 0.05)
 
 
 def _details(method: str, own: pd.DataFrame) -> None:
@@ -165,7 +166,7 @@ def _detection(shards: Shards, suffix: str) -> None:
     for (detector, pool), own in one[one["against"] == "all"].groupby(["detector", "pool"]):
         _record(f"one_{detector}_{pool}{suffix}", per_concept(own, "auroc"), 0.02)
     _thresholds(shards, suffix)
-    _detect_and_steer(shards, one, suffix)
+    _detect_and_steer(shards, suffix)
 
 
 def _thresholds(shards: Shards, suffix: str) -> None:
@@ -177,15 +178,23 @@ def _thresholds(shards: Shards, suffix: str) -> None:
             _record(f"{measure}_{detector}{suffix}", per_concept(own, measure), 0.05)
 
 
-def _detect_and_steer(shards: Shards, one: pd.DataFrame, suffix: str) -> None:
+def _detect_and_steer(shards: Shards, suffix: str) -> None:
     """The rank correlation, over methods, of how well they detect and how well they steer."""
-    areas = one[(one["against"] == "all") & (one["pool"] == "max")]
-    detects = areas.groupby("detector")["auroc"].mean()
-    answers = frame(shards, "rows")
-    steers = answers[answers["of"].isin(LEXICAL)].groupby("method")["score"].mean()
-    both = sorted(set(detects.index) & set(steers.index) - {"random"})
-    found = float(spearmanr(detects[both], steers[both])[0])
-    st.record(f"axbench.rank_correlation{suffix}", found, 0.1, n=len(both))
+    for kind, own in scatter(shards).groupby("kind"):
+        rows = own[own["method"] != "random"]
+        found = float(spearmanr(rows["auroc"], rows["score"])[0])
+        name = "rank_correlation" if kind == "words" else "style_rank_correlation"
+        st.record(f"axbench.{name}{suffix}", found, 0.1, n=len(rows))
+
+
+def record_lengths() -> None:
+    """The mean number of words of the responses that are detected."""
+    for kind, names in KINDS.items():
+        talks = [t for c in names for t in st.world.dialogues(c, 36, 0, "test")]
+        words = pd.DataFrame([(t.label, len(t.response.split())) for t in talks])
+        means = words.groupby(0)[1].mean()
+        st.record(f"axbench.tokens_{kind.rstrip('_') or 'concept'}", means[True], 0.5)
+        st.record(f"axbench.tokens_{kind}plain", means[False], 0.5)
 
 
 # --- what it costs, and what the vectors are like

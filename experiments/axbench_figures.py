@@ -79,7 +79,7 @@ _BESIDE: Mapping[str, Mapping[str, tuple[int, int, str]]] = {
         "diff_means": (4, 8, "right"),
         "reft_r1": (8, -14, "center"),
         "reps": (0, -14, "center"),
-        "sampled": (0, 8, "center"),
+        "sampled": (-16, 8, "center"),
         "supervised": (-6, 4, "right"),
         "pca": (-6, 4, "right"),
     },
