@@ -6,6 +6,7 @@ own grammar, `world_request` asks instead.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from steerlib.evaluation.judge_cache import Cache, Request
@@ -88,7 +89,8 @@ def written_request(
         A function prompt -> "<steering prompt>\\n\\nQuestion: <prompt>".
 
     Raises:
-        ValueError: no concept, no name of a model, a budget without prices or below zero.
+        ValueError: no concept, no name of a model, a budget without prices or below zero, no tokens
+            or a temperature below zero.
         CallFailed: there is no prompt, and why: no reply, or an empty one.
 
     Source: Wu et al. 2025 (AxBench), prompt steering. Chapter: axbench.
@@ -104,6 +106,10 @@ def written_request(
     check_budget(budget, prices)
     if not model:
         raise ValueError("the model that writes needs a name, got ''")
+    if max_tokens < 1 or not 0 <= temperature < math.inf:
+        raise ValueError(
+            f"max_tokens is at least 1 and temperature at least 0, got {max_tokens}, {temperature}"
+        )
     request = Request(model, _WRITE.format(concept=concept), temperature, max_tokens)
     replies, reason = Cache(Path(cache)), None
     if not _text(replies, request):

@@ -130,6 +130,9 @@ def test_bad_input_is_refused_before_anything_is_asked(tmp_path):
             make(" ")
     with pytest.raises(ValueError, match="needs a name, got ''"):
         written_request(print, "", RAIN, tmp_path)
+    for option in ({"max_tokens": 0}, {"temperature": -1.0}, {"temperature": math.inf}):
+        with pytest.raises(ValueError, match="max_tokens is at least 1 and temperature at least 0"):
+            written(Writer(), tmp_path, **option)
     with pytest.raises(ValueError, match="a budget needs prices"):
         written(print, tmp_path, budget=1.0)
     with pytest.raises(ValueError, match="at least 0, got nan"):
