@@ -37,8 +37,9 @@ from steerlib.evaluation.shards import Shard, collect
 
 FOLDER = Path(__file__).resolve().parents[1] / "_build" / "axbench"
 CONCEPTS = (*st.world.LEXICAL, *st.world.STYLES)
-# Three seeds of data and fit; the second model checks that a finding is not one network's accident.
-SEEDS = {"world": ("0", "1", "2"), "world-b": ("0",)}
+SEEDS = ("0", "1", "2")  # of data and fit
+# The second model checks that a finding is not one network's accident.
+MODELS = ("world", "world-b")
 CHOOSE, REPORT = 12, 24  # requests; their topics differ
 PREVALENCE = 0.01
 
@@ -255,9 +256,9 @@ def main() -> None:
     torch.set_num_threads(1)
     tried = [(m, str(r), c) for m, values in RATES.items() for r, c in product(values, TUNED)]
     found = collect(FOLDER / "rates", tried, rates, n_jobs=jobs)
-    keys = [(m, c, s) for m, seeds in SEEDS.items() for c, s in product(CONCEPTS, seeds)]
+    keys = list(product(MODELS, CONCEPTS, SEEDS))
     shards = collect(FOLDER / "units", keys, unit, n_jobs=jobs)
-    pairs = list(product(SEEDS, CONCEPTS))
+    pairs = list(product(MODELS, CONCEPTS))
     gains = collect(FOLDER / "effects", pairs, effects, n_jobs=jobs)
     units: dict[tuple[str, ...], Shard] = dict(zip(keys, shards, strict=True))
     axbench_claims.record_rates(dict(zip(tried, found, strict=True)))
