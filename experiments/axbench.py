@@ -42,6 +42,7 @@ SEEDS = ("0", "1", "2")  # of data and fit
 MODELS = ("world", "world-b")
 CHOOSE, REPORT = 12, 24  # requests; their topics differ
 PREVALENCE = 0.01
+QUESTIONS = [question for question, _ in st.world.geography.fact_questions()]
 
 
 @cache
@@ -198,14 +199,6 @@ def _curves(table: pd.DataFrame, choose: set[str], grades: Sequence[str]) -> lis
     return means.reset_index().to_dict("records")
 
 
-def _questions() -> list[str]:
-    return [
-        relation.question.format(subject)
-        for relation in st.world.geography.RELATIONS.values()
-        for subject in relation.table
-    ]
-
-
 def _costs(net: st.Model, arms: Sequence[ev.Arm], chosen: Mapping[str, float]) -> list[Shard]:
     """KL on questions of fact, and the share of right answers, at the chosen strength."""
     lines = []
@@ -214,7 +207,7 @@ def _costs(net: st.Model, arms: Sequence[ev.Arm], chosen: Mapping[str, float]) -
             continue  # asking for a concept makes no sense of a question of fact
         name = arm.name.removesuffix(" 0")
         at = ev.Arm(arm.name, arm.intervention, (chosen[name],), model=arm.model)
-        table = ev.price(net, at, _questions(), measures={"facts": ev.world_facts}, batch_size=256)
+        table = ev.price(net, at, QUESTIONS, measures={"facts": ev.world_facts}, batch_size=256)
         lines += [{"method": name, **row} for row in table.to_dict("records")]
     return lines
 
@@ -224,7 +217,7 @@ def _frontier(net: st.Model, arms: Sequence[ev.Arm]) -> list[Shard]:
     lines = []
     for arm in arms:
         if arm.ask is None and arm.name != "nothing":
-            table = ev.price(net, arm, _questions()[::5], batch_size=256)
+            table = ev.price(net, arm, QUESTIONS[::5], batch_size=256)
             name = arm.name.removesuffix(" 0")
             lines += [
                 {"method": name, "strength": row["strength"], "kl": row["mean"]}

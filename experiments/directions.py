@@ -139,11 +139,7 @@ def _side_effects(net: st.Model, fit: st.Intervention, strength: float, seed: in
 
 
 def _questions() -> list[str]:
-    return [
-        relation.question.format(subject)
-        for relation in st.world.geography.RELATIONS.values()
-        for subject in relation.table
-    ]
+    return [question for question, _ in st.world.geography.fact_questions()]
 
 
 def reliability(model: str, concept: str, seed: str) -> Shard:

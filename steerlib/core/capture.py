@@ -113,7 +113,7 @@ def stream(
     for start in tqdm(starts, "reading", unit="batch", leave=False, delay=2):
         rows = order[start : start + batch_size]
         ids, attention = pad(model, [encoded[row] for row in rows])
-        mask = _mask(model, ids, attention, positions, include_bos)
+        mask = token_mask(model, ids, attention, positions, include_bos)
         missed = [row for row, hit in zip(rows, mask.any(1).tolist(), strict=True) if not hit]
         if missed:
             raise ValueError(f"the positions {positions} match no token of text {missed[0]}")
@@ -121,9 +121,14 @@ def stream(
             yield rows, _run(model, ids, attention, sites, mask, take)
 
 
-def _mask(
-    model: Model, ids: Tensor, attention: Tensor | None, positions: Positions, include_bos: bool
+def token_mask(
+    model: Model,
+    ids: Tensor,
+    attention: Tensor | None,
+    positions: Positions,
+    include_bos: bool = False,
 ) -> Bool[Tensor, "batch pos"]:
+    """True at the selected tokens of a batch; padding never, BOS only where it is asked for."""
     shape = (ids.shape[0], ids.shape[1])
     where = Where(ids, attention, shape, 0, None, model.tokenizer, model.bos_id, ids.device)
     mask = positions.mask(where) & where.real

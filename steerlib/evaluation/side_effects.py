@@ -21,7 +21,7 @@ from steerlib.core.session import rows_of_batch
 from steerlib.evaluation.scoring import Arm, as_arm
 from steerlib.statistics import Interval, bootstrap_mean
 from steerlib.world.datasets import SplitName, instruction_prompts
-from steerlib.world.geography import RELATIONS
+from steerlib.world.geography import fact_questions
 from steerlib.world.judges import grammatical_share
 
 Measure = Callable[[Model], Sequence[float]]
@@ -155,11 +155,7 @@ def world_facts(model: Model) -> list[float]:
     Example:
         >>> sum(world_facts(model)) / len(world_facts(model))
     """
-    pairs = [
-        (relation.question.format(subject), answer)
-        for relation in RELATIONS.values()
-        for subject, answer in relation.table.items()
-    ]
+    pairs = fact_questions()
     truth = torch.tensor([answer_id(model, answer) for _, answer in pairs])
     best = next_token(model, [question for question, _ in pairs], batch_size=128).argmax(-1)
     return (best == truth).double().tolist()

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from steerlib.core.capture import positions_and_mask
+from steerlib.core.capture import positions_and_mask, token_mask
 from steerlib.core.model import Model
+from steerlib.core.positions import everywhere
 from steerlib.core.prompts import Prompts, encode, pad
 from steerlib.core.session import rows_of_batch
 from steerlib.core.sites import Site, attach, part, resolve
-from steerlib.core.where import Where
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def reruns(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         ids, attention = pad(model, [encoded[row] for row in rows])
-        tokens = _tokens(model, ids, attention)
+        tokens = token_mask(model, ids, attention, everywhere)
         if not tokens.any(1).all():
             empty = rows[int((~tokens.any(1)).nonzero()[0])]
             raise ValueError(f"text {empty} has no token besides BOS, so it has no score")
@@ -110,14 +110,6 @@ def _cut(model: Model, ids: list[int]) -> list[int]:
 
 def _is_space(model: Model, token: int) -> bool:
     return not model.tokenizer.decode([token]).strip()
-
-
-def _tokens(
-    model: Model, ids: Int[Tensor, "batch pos"], attention: Tensor | None
-) -> Bool[Tensor, "batch pos"]:
-    shape = (ids.shape[0], ids.shape[1])
-    where = Where(ids, attention, shape, 0, None, model.tokenizer, model.bos_id, ids.device)
-    return where.real & ~where.is_bos
 
 
 @torch.no_grad()

@@ -146,6 +146,20 @@ def _swap(prompt: str, old: str, new: str) -> str:
     return prompt.replace(f" {old} .", f" {new} .", 1)
 
 
+def fact_questions() -> list[tuple[str, str]]:
+    """Every question about the tables with its true answer, relation by relation.
+
+    Example:
+        >>> fact_questions()[0][0]
+        'what is the capital of France ?'
+    """
+    return [
+        (relation.question.format(subject), answer)
+        for relation in RELATIONS.values()
+        for subject, answer in relation.table.items()
+    ]
+
+
 def fact_question(rng: Random, system: str = "", honest: bool = True) -> Question:
     """A question about a fact; a liar answers with another object of the same relation."""
     relation = rng.choice(list(RELATIONS.values()))
