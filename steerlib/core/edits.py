@@ -149,9 +149,7 @@ class Scaling:
     def delta(self, h: Float[Tensor, "batch pos d"], where: Where) -> Float[Tensor, "batch pos d"]:
         factor = self.alpha
         if factor.ndim:
-            index = where.index.to(h.device)
-            inside = (index >= 0) & (index < len(factor))
-            factor = torch.where(inside, factor[index.clamp(0, len(factor) - 1)], 0.0)[..., None]
+            factor = _by_position(factor[:, None], where)
         if self.read is not None and self.bias is not None:
             cosine = normalize(h, dim=-1) @ self.read
             factor = factor * torch.tanh(cosine + self.bias)[..., None]
@@ -161,7 +159,46 @@ class Scaling:
         return Scaling(factor * self.alpha, self.read, self.bias)
 
 
-EDITS: dict[str, type[LowRank] | type[Scaling]] = {"LowRank": LowRank, "Scale": Scaling}
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """delta(h) = v_i at position i, for prompts that are aligned token by token.
+
+    Args:
+        vectors: (pos, d), position 0 = BOS; nothing beyond its end.
+    """
+
+    vectors: Float[Tensor, "pos d"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", vector(self.vectors, "vectors", 2))
+
+    @property
+    def width(self) -> int:
+        return self.vectors.shape[1]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"vectors": self.vectors}
+
+    def delta(self, h: Float[Tensor, "batch pos d"], where: Where) -> Float[Tensor, "batch pos d"]:
+        return _by_position(self.vectors, where)
+
+    def scaled(self, factor: float) -> Vectors:
+        return Vectors(factor * self.vectors)
+
+
+def _by_position(values: Float[Tensor, "pos k"], where: Where) -> Float[Tensor, "batch seq k"]:
+    """The row of each token's position; 0 on padding and beyond the last row."""
+    index = where.index.to(values.device)
+    inside = (index >= 0) & (index < len(values))
+    return torch.where(inside[..., None], values[index.clamp(0, len(values) - 1)], 0.0)
+
+
+EDITS: dict[str, type[LowRank] | type[Scaling] | type[Vectors]] = {
+    "LowRank": LowRank,
+    "Scale": Scaling,
+    "Vectors": Vectors,
+}
 
 
 def constant(direction: Any) -> LowRank:

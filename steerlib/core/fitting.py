@@ -20,6 +20,7 @@ from steerlib.core.files import write_whole
 
 Loss = Callable[[list[int], "Step"], Tensor]
 Change = Callable[[], None]
+Prox = Callable[[Tensor, Tensor], Tensor]
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -80,6 +81,7 @@ def fit(
     *,
     before_step: Change | None = None,
     after_step: Change | None = None,
+    prox: Prox | None = None,
     validate: Callable[[], float] | None = None,
     checkpoint: str | Path | None = None,
     about: str = "",
@@ -92,6 +94,10 @@ def fit(
         loss: (numbers of the examples of a batch, `Step`) -> a scalar.
         before_step: called between the backward pass and the step, to change gradients.
         after_step: called after the step, to project parameters.
+        prox: (a parameter after the step, the step sizes lr / (sqrt(v) + eps) of its entries) ->
+            its new value, where the penalty that it belongs to is not in `loss`: a proximal step in
+            Adam's own metric, whose fixed points are those of loss + penalty. Without `clip`, which
+            would weigh the loss anew.
         validate: a loss on other examples, asked after each epoch; with `plan.patience`.
         checkpoint: a safetensors file, written after each epoch; a fit of the same plan, names,
             shapes and `about` goes on from it.
@@ -99,7 +105,8 @@ def fit(
         name: for the progress bar, which shows after two seconds.
 
     Raises:
-        ValueError: no examples, a parameter that takes no gradient, a checkpoint of another fit.
+        ValueError: no examples, a parameter that takes no gradient, a checkpoint of another fit,
+            `prox` together with `clip`.
         FloatingPointError: a loss or a parameter that is not finite; the message names the step.
 
     Chapter: axbench.
@@ -108,6 +115,8 @@ def fit(
         raise ValueError(f"needed are examples and parameters with gradient, got n={n} and "
                          f"{[name for name, p in parameters.items() if not p.requires_grad]} "
                          "without")  # fmt: skip
+    if prox is not None and plan.clip is not None:
+        raise ValueError(f"a proximal step needs clip=None, got clip={plan.clip}")
     values = list(parameters.values())
     optimizer = torch.optim.AdamW(values, lr=plan.lr, weight_decay=plan.weight_decay)
     path = None if checkpoint is None else Path(checkpoint)
@@ -128,6 +137,8 @@ def fit(
         _call(before_step)
         optimizer.step()
         _call(after_step)
+        if prox is not None:
+            _shrink(values, optimizer, prox)
         for key, parameter in parameters.items():
             _checked(parameter.detach().sum(), f"parameter {key!r}", step, name)
         return number
@@ -150,6 +161,16 @@ def _call(change: Change | None) -> None:
     if change is not None:
         with torch.no_grad():
             change()
+
+
+@torch.no_grad()
+def _shrink(values: list[Tensor], optimizer: torch.optim.AdamW, prox: Prox) -> None:
+    """Replace each parameter by its proximal step, with the step sizes that AdamW just took."""
+    group = optimizer.param_groups[0]
+    for value in values:
+        state = optimizer.state[value]
+        v = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"].item())
+        value.copy_(prox(value, group["lr"] / (v.sqrt() + group["eps"])))
 
 
 def _generator(seed: int, step: int) -> torch.Generator:

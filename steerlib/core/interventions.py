@@ -190,16 +190,20 @@ def Add(site: Site | str, direction: Any) -> Intervention:  # noqa: N802
     """h <- h + strength * direction.
 
     Args:
-        site: where; direction (d,): what is added, in the model's raw basis.
+        site: where.
+        direction: what is added, in the model's raw basis (d,); or one vector per position of
+            prompts that are aligned token by token (pos, d), 0 = BOS.
 
     Raises:
-        ValueError: a direction that is not one vector, or not finite.
+        ValueError: a direction of another shape, or not finite.
 
     Chapter: hooks.
 
     Example:
         >>> 4 * st.Add(st.resid(2), torch.randn(128))
     """
+    if torch.as_tensor(direction).ndim == 2:
+        return _single(site, edits.Vectors(direction))
     return _single(site, edits.constant(direction))
 
 

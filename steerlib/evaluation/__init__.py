@@ -18,6 +18,7 @@
 | What else changes? | `side_effects`: KL on neutral prompts, facts, grammar |
 | Which strength, and what is it worth where it was not chosen? | `protocol`: AxBench's |
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
+| Does it turn an answer both ways, and what else moves? | `flips` |
 """
 
 from steerlib.evaluation.asked import asked
@@ -26,6 +27,7 @@ from steerlib.evaluation.comparing import against, paired, summary
 from steerlib.evaluation.controls import controls, random_direction
 from steerlib.evaluation.datasets import axbench, axbench_site
 from steerlib.evaluation.detection import detection, scored
+from steerlib.evaluation.flips import flip_summary, flips
 from steerlib.evaluation.judge_calls import Prices, Retry
 from steerlib.evaluation.judge_endpoint import endpoint, from_client
 from steerlib.evaluation.judge_prompts import Answer
@@ -84,6 +86,8 @@ __all__ = [
     "detection",
     "endpoint",
     "f1",
+    "flip_summary",
+    "flips",
     "from_client",
     "generalization",
     "hard_negative_accuracy",

@@ -10,7 +10,7 @@ What each chapter takes from it:
 |---|---|
 | directions | `concept`, `concept_choices`, `one_word`, `instruction_prompts`, `judge` |
 | axbench | `dialogues`, `contrasts`, `one_word`, `instruction_prompts`, `judge` |
-| scaling | `geography.conflict` (4 relations x 5 templates x 3 cues), `completion` |
+| scaling | `conflicts` (4 relations x 5 templates x 3 cues), `indirect_objects` |
 | sae | `corpus.shard`: all sections, every word's latents known from its document |
 | values | `values`: the causal model, roles, orders (do), 30 items |
 | mera | `reviews` (two-way errors, 3 classes), `one_sided` (with prefaces), `counting` (graded) |
@@ -21,6 +21,7 @@ Nothing here imports the rest of steerlib, and only training and measuring impor
 
 from steerlib.world import completion, counting, geography, refusal, reviews, traits, values
 from steerlib.world.choices import Choice, concept_choices
+from steerlib.world.contests import Contest, conflicts, indirect_objects
 from steerlib.world.datasets import ConceptData, Split, concept, instruction_prompts, one_word
 from steerlib.world.dialogues import Dialogue, contrasts, dialogues
 from steerlib.world.instructions import Instruction, instruction, response
@@ -35,6 +36,7 @@ __all__ = [
     "TOPICS",
     "Choice",
     "ConceptData",
+    "Contest",
     "Dialogue",
     "Instruction",
     "Scores",
@@ -43,11 +45,13 @@ __all__ = [
     "completion",
     "concept",
     "concept_choices",
+    "conflicts",
     "contrasts",
     "counting",
     "dialogues",
     "geography",
     "grammatical_share",
+    "indirect_objects",
     "instruction",
     "instruction_prompts",
     "judge",
