@@ -73,7 +73,15 @@ _EXPORTS = {
     "methods.reps": ("reps",),
     "methods.reft": ("reft_r1", "supervised_vector"),
     "methods.flipping": ("Objective",),
-    "methods.scaling": ("activ_scalar", "components", "dyn_scalar", "scale_gradients", "steer_vec"),
+    "methods.sadi": ("sadi",),
+    "methods.scaling": (
+        "activ_scalar",
+        "components",
+        "dyn_scalar",
+        "places",
+        "scale_gradients",
+        "steer_vec",
+    ),
     "methods.tuned": ("Tuned", "full_finetune", "lora"),
     "recommendation": ("recommend",),
 }

@@ -54,7 +54,7 @@ class Aligned:
             ValueError: no field; KeyError: one that the template does not have.
 
         Example:
-            >>> aligned = align(model, "{a} saw {b} .", [{"a": "Anna", "b": "Ben"}])
+            >>> aligned = align(model, "{a} sees {b} .", [{"a": "Anna", "b": "Ben"}])
             >>> st.Scale(st.resid(1), 0.5).at(aligned.mask("a", "b"))
         """
         if not fields:
@@ -91,8 +91,8 @@ def align(
 
     Example:
         >>> rows = [{"x": "Anna"}, {"x": "Ben"}]
-        >>> align(model, "{x} saw the dog .", rows).labels
-        ('<bos>', '{x}', 'saw', 'the', 'dog', '.')
+        >>> align(model, "{x} sees the dog .", rows).labels
+        ('<bos>', '{x}', 'sees', 'the', 'dog', '.')
     """
     pieces = _parse(template)
     fields = list(dict.fromkeys(name for _, name in pieces if name is not None))

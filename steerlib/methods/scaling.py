@@ -8,30 +8,28 @@ place, `steer_vec` one vector (the paper's baseline), `dyn_scalar` a function of
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlib.core.answers import Asked, Choice, answer_ids, encode_choices, margin, next_scores
-from steerlib.core.edits import Edit
+from steerlib.core.answers import Choice, answer_ids, encode_choices, margin, next_scores
+from steerlib.core.edits import Edit, LowRank, Scaling, Vectors
 from steerlib.core.fitting import Plan
-from steerlib.core.interventions import Add, Intervention, Origin, Scale, Term
+from steerlib.core.interventions import Add, Intervention, Origin, Scale
 from steerlib.core.model import Model
-from steerlib.core.positions import Positions, as_positions, everywhere
-from steerlib.core.sites import Site, as_site, head, mlp_out, resolve, width
+from steerlib.core.positions import everywhere
+from steerlib.core.sites import Site, head, mlp_out
 from steerlib.core.steering import steer
 from steerlib.methods.flipping import Objective, learn
+from steerlib.methods.layout import At, Make, Sites, layout_of
 
-Sites = Sequence[Site | str] | Site | str
-At = Positions | str | Sequence[Positions | str] | None
-# A site and its parameters, (pos, k) for aligned prompts or (k,) for one selection -> its edit.
-Make = Callable[[Site, Tensor], Intervention]
-# Selections of positions, or the number of positions of aligned prompts.
-Slots = list[Positions] | int
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCALARS = Plan(epochs=30, batch_size=32, lr=0.05, clip=None)
 VECTORS = Plan(epochs=30, batch_size=32, lr=0.05, clip=None)
 
@@ -185,18 +183,63 @@ def scale_gradients(
         >>> scale_gradients(model, data, st.components(model), at=st.last)
     """
     asked = encode_choices(model, choices, chat)
-    places, slots = _places(model, sites), _slots(model, asked, at)
-    alpha = _zeros(model, places, slots, lambda d: 1)
+    layout = layout_of(model, sites, at, asked)
+    alpha = layout.zeros(model, lambda d: 1)
     total = {name: torch.zeros_like(value) for name, value in alpha.items()}
     for start in range(0, len(asked), batch_size):
         batch = asked[start : start + batch_size]
-        with steer(model, _built(places, alpha, slots, _scale)):
+        with steer(model, layout.build(alpha, _scale)):
             scores = next_scores(model, batch)
         delta = margin(scores, *answer_ids(batch, scores.device)).sum()
         found = torch.autograd.grad(delta, list(alpha.values()))
         for name, gradient in zip(alpha, found, strict=True):
             total[name] += gradient
-    return {site: total[site.name][:, 0].cpu() / len(asked) for site in places}
+    return {site: total[site.name][:, 0].cpu() / len(asked) for site in layout.sites}
+
+
+def places(intervention: Intervention) -> pd.DataFrame:
+    """What was learned where, one row per place that is not zero.
+
+    Args:
+        intervention: from `activ_scalar`, `steer_vec` or `dyn_scalar`.
+
+    Returns:
+        `site`; `at`, the position (0 = BOS) of aligned prompts or the selection's name; `value`:
+        alpha, ||v|| or ||(u, b)||.
+
+    Raises:
+        ValueError: another kind of edit.
+
+    Chapter: scaling.
+
+    Example:
+        >>> places(st.Scale(st.head(0, 1), [0.0, 0.5]))
+                            site at  value
+        0  blocks.0.attn.hook_z[1]  1    0.5
+    """
+    import pandas as pd
+
+    rows = []
+    for term in intervention.terms:
+        values = _values(term.edit)
+        slots = range(len(values)) if values.ndim else [str(term.positions)]
+        found = zip(slots, values.reshape(-1).tolist(), strict=True)
+        rows += [(term.site.name, slot, value) for slot, value in found if value]
+    return pd.DataFrame(rows, columns=["site", "at", "value"])
+
+
+def _values(edit: Edit) -> Tensor:
+    """One number for each position that an edit was learned at, or a single one."""
+    match edit:
+        case Vectors():
+            return edit.vectors.norm(dim=1)
+        case Scaling(alpha, None):
+            return alpha
+        case Scaling():
+            return torch.cat([edit.tensors["read"], edit.tensors["bias"][None]]).norm()
+        case LowRank() if edit.is_constant:
+            return edit.constant.norm()
+    raise ValueError(f"a scale or a constant is needed, got {type(edit).__name__}")
 
 
 def _fitted(
@@ -214,17 +257,16 @@ def _fitted(
 ) -> Intervention:
     """Learn `size(width of the site)` numbers for each site and slot, from zero."""
     asked = encode_choices(model, choices, chat)
-    places, slots = _places(model, sites), _slots(model, asked, at)
-    parameters = _zeros(model, places, slots, size)
+    layout = layout_of(model, sites, at, asked)
+    parameters = layout.zeros(model, size)
 
     def build(values: Mapping[str, Tensor]) -> Intervention:
-        return _built(places, values, slots, make)
+        return layout.build(values, make)
 
     plan = replace(plan, clip=None)
-    about = f"{name} {slots if isinstance(slots, int) else [str(slot) for slot in slots]}"
-    learn(model, asked, parameters, build, objective, plan, about, checkpoint)
+    learn(model, asked, parameters, build, objective, plan, f"{name} at {layout.at}", checkpoint)
     found = build({key: value.detach().cpu() for key, value in parameters.items()})
-    kept = tuple(term for term in found.terms if any(t.any() for t in _learned(term.edit)))
+    kept = tuple(term for term in found.terms if _values(term.edit).any())
     if not kept:
         warnings.warn(
             f"every number of {name} is 0: no place has a slope above minimality="
@@ -233,66 +275,6 @@ def _fitted(
         )
     origin = Origin(model.id, model.revision, name, plan.seed)
     return Intervention(kept or found.terms[:1], origin)
-
-
-def _learned(edit: Edit) -> list[Tensor]:
-    """The tensors of an edit that were learned: all but the alpha = 1 of DynScalar."""
-    return [t for name, t in edit.tensors.items() if name != "alpha" or "read" not in edit.tensors]
-
-
-def _places(model: Model, sites: Sites) -> list[Site]:
-    places = [as_site(s) for s in ([sites] if isinstance(sites, Site | str) else sites)]
-    if not places or len(set(places)) != len(places):
-        raise ValueError(
-            f"needed are different sites, at least one; got {[str(s) for s in places]}"
-        )
-    for place in places:
-        resolve(model, place)
-    return places
-
-
-def _slots(model: Model, asked: Sequence[Asked], at: At) -> Slots:
-    """Selections of positions, or the number of tokens of prompts that are aligned."""
-    if at is not None:
-        return [as_positions(p) for p in ([at] if isinstance(at, Positions | str) else at)]
-    lengths = Counter(len(item.ids) for item in asked)
-    if len(lengths) > 1:
-        counts = ", ".join(f"{n} of {length}" for length, n in sorted(lengths.items()))
-        odd = next(item for item in asked if len(item.ids) != lengths.most_common(1)[0][0])
-        raise ValueError(
-            "one number per position needs prompts of the same number of tokens, these are "
-            f"{counts} tokens; the first that differs: {model.tokenizer.decode(odd.ids)!r}. Line "
-            "them up with st.align, or give positions such as at=st.last, or use st.dyn_scalar"
-        )
-    return next(iter(lengths))
-
-
-def _zeros(
-    model: Model, places: Sequence[Site], slots: Slots, size: Callable[[int], int]
-) -> dict[str, Float[Tensor, "slots k"]]:
-    """The parameters of each site, as leaves with gradient."""
-    rows = slots if isinstance(slots, int) else len(slots)
-    return {
-        site.name: torch.zeros(
-            rows, size(width(model, site)), device=model.device, requires_grad=True
-        )
-        for site in places
-    }
-
-
-def _built(
-    places: Sequence[Site], values: Mapping[str, Tensor], slots: Slots, make: Make
-) -> Intervention:
-    """The edits of all sites and slots as one intervention."""
-    terms: list[Term] = []
-    for site in places:
-        rows = values[site.name]
-        if isinstance(slots, int):
-            terms += make(site, rows).terms
-        else:
-            for positions, row in zip(slots, rows, strict=True):
-                terms += make(site, row).at(positions).terms
-    return Intervention(tuple(terms))
 
 
 def _scale(site: Site, alpha: Float[Tensor, "*pos 1"]) -> Intervention:

@@ -99,8 +99,8 @@ def test_an_entity_of_several_tokens_has_all_of_them(learned):
     pieces = [f"{{country}}[{number}]" for number in range(size)]
     assert [aligned.labels[p] for p in first] == [aligned.labels[p] for p in second] == pieces
     ids = encode(learned, aligned.prompts[0], chat=False)[0]
-    text = learned.tokenizer.decode([ids[p] for p in first])
-    assert text.strip() == entity
+    text = "".join(learned.tokenizer.convert_ids_to_tokens([ids[p] for p in first]))
+    assert text[1:] == entity  # and the space in front of it, a token of its own
 
 
 @pytest.mark.parametrize("row", [*ROWS[:3], *LONG])
@@ -113,11 +113,12 @@ def test_slots_are_what_tokens_selects(learned, row):
 
 
 def test_a_lone_space_belongs_to_the_entity(models):
-    # Qwen's bytes have not learned " 7": the space is a token of its own.
-    aligned = align(models("qwen2"), "the {x} saw the {y}", [{"x": "7", "y": "dog"}])
-    assert aligned.labels == ("<bos>", "the", "{x}[0]", "{x}[1]", "saw", "the", "{y}")
-    word = align(models("qwen2"), "{x} saw the {y}", [{"x": "7", "y": "7 7"}])
-    assert word.slots == {"x": (1,), "y": (4, 5, 6, 7)}
+    # These bytes have not learned " 7": the space is a token of its own.
+    aligned = align(models("qwen2"), "tell the {x} about the {y}", [{"x": "7", "y": "dog"}])
+    labels = ("tell", "the", "{x}[0]", "{x}[1]", "about", "the", "{y}")
+    assert aligned.labels[1:] == labels
+    words = align(models("qwen2"), "{x} saw the {x}", [{"x": "7 7"}])
+    assert words.slots == {"x": (1, 2, 3, 6, 7, 8, 9)}
 
 
 @pytest.mark.parametrize("chat", [False, None])
@@ -137,12 +138,12 @@ def test_every_architecture(model, chat):
 
 
 def test_a_real_model(stories):
-    rows = [{"name": "Tom"}, {"name": "Lily"}, {"name": "Zzyx"}, {"name": "École"}]
+    rows = [{"name": "Tim"}, {"name": "Lily"}, {"name": "Zzyx"}, {"name": "École"}]
     aligned = align(stories, "Once upon a time {name} saw a dog.\nThen {name} ran", rows)
     assert aligned.kept == (0, 1)
     assert [aligned.labels[p] for p in aligned.slots["name"]] == ["{name}", "{name}"]
     assert "\\n" in aligned.labels
-    for prompt, name in zip(aligned.prompts, ("Tom", "Lily"), strict=True):
+    for prompt, name in zip(aligned.prompts, ("Tim", "Lily"), strict=True):
         assert selected(stories, prompt, st.tokens(name)) == list(aligned.slots["name"])
 
 

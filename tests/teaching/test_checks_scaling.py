@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import kl_div, layer_norm, margin_ranking_loss, normalize, softshrink
 
+from steerlib.core.answers import other_kl
 from steerlib.core.edits import Scaling
+from steerlib.core.proximal import shrink_groups
 from steerlib.core.where import Where
 from steerlib.teaching import checks
 from steerlib.teaching.checks import flips, objective, scaling, steps
@@ -63,6 +65,10 @@ def last_alpha_beyond(h, alpha, beta):
     return h * (1 + beta * alpha[index][:, None])
 
 
+def only_whole_prompts(h, alpha, beta):
+    return right_scale(h, alpha, beta if len(alpha) == h.shape[1] else 0.0)
+
+
 def cut_beyond(h, alpha, beta):
     return right_scale(h, alpha, beta)[:, : len(alpha)]
 
@@ -97,6 +103,16 @@ def mean_of_failing(plus, minus, m):
 def mean_of_failing_each(plus, minus, m):
     sides = torch.relu(m - plus), torch.relu(m + minus)
     return sum(x.sum() / (x > 0).sum().clamp(min=1) for x in sides)
+
+
+def uneven(plus, minus, m):
+    return (1.5 * torch.relu(m - plus) + 0.5 * torch.relu(m + minus)).mean()
+
+
+def with_a_product(plus, minus, m):
+    """Right where both margins are equal, as without an edit."""
+    both = torch.relu(m - plus) * torch.relu(m + minus)
+    return right_effectiveness(plus, minus, m) + (both * (plus - minus).square()).mean()
 
 
 # other_kl
@@ -189,9 +205,14 @@ def in_half(logits_0, logits, c, w):
     return (p.exp() * (p - q)).sum(1)
 
 
-def one_row(logits_0, logits, c, w):
-    """Right in each row, and the logits of a row's answers leak into its neighbor."""
-    return right_other_kl(logits_0, logits, c, w) + 0.01 * (logits.gather(1, c[:, None])[:, 0])
+def with_the_mean(logits_0, logits, c, w):
+    return right_other_kl(logits_0, logits, c, w) + 0.01 * (logits - logits_0).mean(1)
+
+
+def with_an_answer(logits_0, logits, c, w):
+    moved = logits - logits_0
+    moved = moved - moved.mean(1, keepdim=True)
+    return right_other_kl(logits_0, logits, c, w) + 0.01 * moved.gather(1, c[:, None])[:, 0]
 
 
 # first_gradient
@@ -229,6 +250,10 @@ def prox_by_softshrink(alpha, step, lam):
     return torch.stack([softshrink(a, s * lam) for a, s in each])
 
 
+def prox_of_the_library(alpha, step, lam):
+    return shrink_groups(alpha[:, None], step[:, None], lam)[:, 0]
+
+
 def shrunk_by_a_quotient(alpha, step, lam):
     return alpha * (1 - step * lam / alpha.abs()).clamp(min=0)
 
@@ -240,6 +265,11 @@ def nearly_zero(alpha, step, lam):
 
 def prox_in_place(alpha, step, lam):
     return alpha.copy_(right_prox(alpha, step, lam))
+
+
+def two_sided(alpha, step, lam):
+    hard = alpha * (alpha.abs() > step * lam)
+    return right_prox(alpha, step, lam).where(alpha > 0, hard)
 
 
 def lam_above(alpha, step, lam):
@@ -287,6 +317,10 @@ def multiplied(plus, minus):
     return (plus > 0).double().mean() * (minus < 0).double().mean()
 
 
+def weighted(plus, minus):
+    return ((plus > 0) & (minus < 0)) * plus.clamp(max=1)
+
+
 def of_those_that_flip(plus, minus):
     flipped = (plus > 0) | (minus < 0)
     return ((plus > 0) & (minus < 0)).sum() / flipped.sum()
@@ -317,6 +351,11 @@ def over(dim):
     return lambda h, u, b: torch.tanh(normalize(h, dim=dim) @ u + b)
 
 
+def factor_in_place(h, u, b):
+    h /= h.norm(dim=-1, keepdim=True)
+    return torch.tanh(h @ u + b)
+
+
 def cosine(h, u):
     return normalize(h, dim=-1) @ u
 
@@ -337,12 +376,14 @@ RIGHT = [
     ("other_kl", other_kl_without_columns),
     ("other_kl", other_kl_in_a_loop),
     ("other_kl", kl_of(others)),
+    ("other_kl", lambda a, b, c, w: other_kl(a.float(), b.float(), c, w)),
     ("first_gradient", right_gradient),
     ("first_gradient", gradient_by_einsum),
     ("first_gradient", gradient_in_a_loop),
     ("prox", right_prox),
     ("prox", prox_by_clamp),
     ("prox", prox_by_softshrink),
+    ("prox", prox_of_the_library),
     ("flip_shares", right_shares),
     ("flip_shares", shares_by_parts),
     ("flip_shares", shares_in_a_loop),
@@ -372,6 +413,7 @@ WRONG = [
     ("scale_positions", last_alpha_beyond, "end of alpha were changed"),
     ("scale_positions", cut_beyond, r"shape \(2, 3, 3\)"),
     ("scale_positions", scale_in_place, "in place"),
+    ("scale_positions", only_whole_prompts, "first positions are no longer"),
     ("scale_positions", lambda h, a, b: None, "return"),
     ("effectiveness", lambda p, q, m: torch.relu(m - p).mean(), "direction -1 is missing"),
     ("effectiveness", lambda p, q, m: torch.relu(m + q).mean(), "direction \\+1 is missing"),
@@ -406,7 +448,10 @@ WRONG = [
     ("effectiveness", lambda p, q, m: -right_effectiveness(p, q, m), "sign is flipped"),
     ("effectiveness", lambda p, q, m: torch.relu(m - p) + torch.relu(m + q), "per prompt"),
     ("effectiveness", lambda p, q, m: right_effectiveness(p, q, m).item(), "lost its gradient"),
-    ("effectiveness", lambda p, q, m: right_effectiveness(p, q, m) + 0.1, "not the mean of relu"),
+    ("effectiveness", lambda p, q, m: right_effectiveness(p, q, m) + 0.1, "are met in both"),
+    ("effectiveness", uneven, "in each other's place"),
+    ("effectiveness", lambda p, q, m: 1.1 * right_effectiveness(p, q, m), "without an edit"),
+    ("effectiveness", with_a_product, "not the mean of relu"),
     ("other_kl", kl_of(whole), "left in; remove c and w"),
     ("other_kl", kl_of(not_renormalized, whole), "were not renormalized"),
     ("other_kl", kl_of(not_renormalized), "were not renormalized"),
@@ -437,7 +482,10 @@ WRONG = [
     ("other_kl", lambda *x: right_other_kl(*x).mean(), "were merged"),
     ("other_kl", kl_of(by_subtraction), "is rounding"),
     ("other_kl", in_half, "half precision"),
-    ("other_kl", one_row, "not the KL"),
+    ("other_kl", lambda *x: right_other_kl(*x) + 0.01, "the same logits twice"),
+    ("other_kl", with_the_mean, "added to all logits"),
+    ("other_kl", with_an_answer, "added to the logits of c"),
+    ("other_kl", lambda *x: 1.1 * right_other_kl(*x), "not the KL"),
     ("first_gradient", lambda h, g: (h.norm(dim=-1) * g.norm(dim=-1)).mean(0), "lengths were"),
     ("first_gradient", lambda h, g: h * g, "sum over d, then"),
     ("first_gradient", lambda h, g: (h * g).mean(0), "so sum over d"),
@@ -468,7 +516,9 @@ WRONG = [
     ("first_gradient", lambda h, g: right_gradient(h, g).abs(), "the size was taken; the sign"),
     ("first_gradient", lambda h, g: -right_gradient(h, g), "sign is flipped"),
     ("first_gradient", lambda h, g: (h * g).square().sum(-1).mean(0), "squared"),
-    ("first_gradient", lambda h, g: right_gradient(h, g) + 1, "not the derivative"),
+    ("first_gradient", lambda h, g: right_gradient(h, g) + 1, "the length of h must give 0"),
+    ("first_gradient", lambda h, g: right_gradient(h, g) * h.norm(), "other units"),
+    ("first_gradient", lambda h, g: 2 * right_gradient(h, g), "not the derivative"),
     ("prox", lambda a, s, lam: a * (a.abs() > s * lam), "kept whole"),
     ("prox", lambda a, s, lam: a - s * lam * a.sign(), "jumped over 0"),
     ("prox", lambda a, s, lam: right_prox(a, torch.ones_like(s), lam), "step is not used"),
@@ -490,6 +540,7 @@ WRONG = [
     ("prox", shrunk_by_a_quotient, "with lam = 0 the result"),
     ("prox", nearly_zero, "0 exactly"),
     ("prox", prox_in_place, "in place"),
+    ("prox", two_sided, "the other sign of alpha"),
     ("prox", of_another_power, "is smallest"),
     ("prox", lam_above, "with lam = 0 nothing"),
     ("flip_shares", lambda p, m: right_shares(p, m)[::-1], "swapped"),
@@ -516,10 +567,17 @@ WRONG = [
     ("flip_shares", shares_with(of_those_that_flip), "flip at all"),
     ("flip_shares", shares_with(lambda p, m: right_shares(p, m)[1] * len(p)), "number of prompts"),
     ("flip_shares", shares_with(lambda p, m: p.mean() > 0 > m.mean()), "means were compared"),
-    ("flip_shares", shares_with(lambda p, m: right_shares(p, m)[1] + 0.01), "not the share"),
+    (
+        "flip_shares",
+        shares_with(lambda p, m: right_shares(p, m)[1] + 0.01),
+        "always gives the same",
+    ),
+    ("flip_shares", shares_with(weighted), "in each other's place"),
+    ("flip_shares", shares_with(lambda p, m: 0.9 * right_shares(p, m)[1]), "not the share"),
     ("flip_shares", lambda p, m: right_shares(p, m)[1], "return two numbers"),
     ("flip_shares", lambda p, m: (p > 0, m < 0), "values per prompt"),
     ("dyn_alpha", lambda h, u, b: torch.tanh(h @ u + b), "h is not normalized"),
+    ("dyn_alpha", factor_in_place, "in place"),
     ("dyn_alpha", lambda h, u, b: torch.sigmoid(cosine(h, u) + b), "sigmoid"),
     ("dyn_alpha", over(0), "over the prompts"),
     ("dyn_alpha", over(1), "over the positions"),

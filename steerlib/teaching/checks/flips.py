@@ -51,16 +51,16 @@ def test_flip_shares(fn: Shares) -> None:
     )
     refuse(both, _mistaken_shares(plus, minus))
     require(
-        math.isclose(both, two_way, abs_tol=1e-6),
-        "the second number is not the share of prompts that flip both ways.",
-    )
-    require(
         _pair(fn, 5 + plus.abs(), 5 + plus.abs()) == (0.5, 0.0),
         "a model that always gives the same answer must get (0.5, 0).",
     )
     require(
         _same(_pair(fn, -minus, -plus), (average, both)),
         "the two answers in each other's place must give the same shares.",
+    )
+    require(
+        math.isclose(both, two_way, abs_tol=1e-6),
+        "the second number is not the share of prompts that flip both ways.",
     )
     passed("flip_shares")
 
@@ -117,7 +117,6 @@ def _mistaken_shares(plus: Tensor, minus: Tensor) -> dict[str, float]:
         "this is the share of those that flip at all; take it of all prompts.": (
             both / float((up | down).double().mean())
         ),
-        "the smaller share was taken; look at each prompt.": min(p, q),
         "this is a number of prompts; give the share.": len(plus) * both,
         "the means were compared; look at each prompt.": float(plus.mean() > 0 > minus.mean()),
     }

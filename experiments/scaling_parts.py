@@ -1,0 +1,335 @@
+"""Controls, losses, curves and components: the parts of `experiments.scaling` with several fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from random import Random
+from typing import Any
+
+import pandas as pd
+import torch
+
+import steerlib as st
+from experiments.scaling_data import (
+    CHOOSE,
+    REPORT,
+    by_unit,
+    fitted,
+    load,
+    measured,
+    prompts,
+    swapped,
+)
+from steerlib import evaluation as ev
+from steerlib.core.answers import answer_ids, encode_choices, margin, next_scores, other_kl
+from steerlib.core.fitting import Plan, fit
+from steerlib.evaluation.shards import Shard
+from steerlib.methods.layout import layout_of
+
+Contests = Sequence[st.world.Contest]
+GOAL = st.Objective()
+RANDOM = 20
+STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+BETAS = tuple(round(-2 + 0.25 * n, 2) for n in range(17))
+
+
+def loss(table: pd.DataFrame) -> float:
+    """L_E + lambda_F L_F of the default objective: what every arm is chosen by."""
+    toward = (GOAL.margin - table.margin_plus).clip(lower=0)
+    away = (GOAL.margin + table.margin_minus).clip(lower=0)
+    return float((toward + away + GOAL.faithfulness * table.kl).mean())
+
+
+def controls(model: str, seed: str) -> Shard:
+    """The dials and everything that they are compared with, in one setting."""
+    net, number = load(model), int(seed)
+    train = prompts("all", "train", number, 192)
+    choose = prompts("all", "selection", number, CHOOSE)
+    report = prompts("all", "test", number, REPORT)
+    dials = {method: fitted(net, method, train, None if method == "dyn" else st.last, seed=number)
+             for method in ("activ", "vec", "dyn")}  # fmt: skip
+    shuffled = fitted(net, "activ", swapped(train, number), st.last, seed=number)
+    chosen = {
+        "sadi": _best(net, choose, _sadi(net, train)),
+        "diff_means": _best(net, choose, _diff_means(net, train)),
+    }
+    found = {
+        "nothing": measured(net, report, None),
+        **{name: measured(net, report, dial) for name, dial in dials.items()},
+        "shuffled": measured(net, report, shuffled),
+        "prompt": _asked(net, report),
+        **{name: measured(net, report, dial) for name, (dial, _) in chosen.items()},
+    }
+    wrong = [measured(net, report, _moved(net, dials["activ"], n)) for n in range(RANDOM)]
+    return {
+        "rows": [{"arm": arm, **row} for arm, rows in found.items() for row in rows],
+        "random": [row | {"draw": draw} for draw, rows in enumerate(wrong) for row in rows],
+        "chosen": [{"arm": name, "what": what} for name, (_, what) in chosen.items()],
+        "places": [
+            {"arm": name, **row}
+            for name, dial in (*dials.items(), ("shuffled", shuffled))
+            for row in st.places(dial).to_dict("records")
+        ],
+    }
+
+
+def _moved(net: st.Model, dial: st.Intervention, seed: int) -> st.Intervention:
+    """The same numbers at random other components: a control of the same norm."""
+    places = Random(seed).sample(st.components(net), len(dial.terms))
+    return st.Intervention(
+        tuple(
+            st.Term(place, term.edit, term.positions)
+            for place, term in zip(places, dial.terms, strict=True)
+        )
+    )
+
+
+def _best(
+    net: st.Model, choose: Contests, arms: Iterable[tuple[str, st.Intervention]]
+) -> tuple[st.Intervention, str]:
+    """The arm, strength and sign with the lowest loss on the selection split."""
+    tried = [
+        (loss(ev.flips(net, choose, dial, sign * size)), f"{name}, {sign * size:+g}", dial,
+         sign * size)
+        for name, dial in arms
+        for sign, size in product((1, -1), STRENGTHS)
+    ]  # fmt: skip
+    _, what, dial, size = min(tried, key=lambda entry: entry[0])
+    return size * dial, what
+
+
+def _sadi(net: st.Model, train: Contests) -> Iterable[tuple[str, st.Intervention]]:
+    heads = [site for site in st.components(net) if site.kind == "head"]
+    for k, by in product((1, 2, 3, 5), ("value", "size")):
+        yield f"heads, k={k}, {by}", st.sadi(net, train, heads, k, by=by)  # type: ignore[arg-type]
+    streams = [st.resid(layer) for layer in range(net.n_layers)]
+    for k, by in product((16, 64), ("value", "size")):
+        yield f"stream, k={k}, {by}", st.sadi(net, train, streams, k, by=by)  # type: ignore[arg-type]
+
+
+def _cued(choice: st.world.Contest, cue: str) -> st.world.Contest:
+    """The same conflict whose source is named."""
+    item = st.world.geography.conflict(
+        Random(0), choice.relation, cue, choice.template, choice.subject, choice.positive
+    )
+    return st.world.Contest(
+        item.prompt, choice.positive, choice.negative, False, None, choice.subject,
+        choice.relation, choice.template, cue,
+    )  # fmt: skip
+
+
+def _diff_means(net: st.Model, train: Contests) -> Iterable[tuple[str, st.Intervention]]:
+    """Where the stream of a trusted source differs from that of a liar, at the last token."""
+    texts = [_cued(c, cue).prompt for cue in ("book", "liar") for c in train]
+    data = st.world.Split(
+        tuple(texts), tuple(n < len(train) for n in range(len(texts))), ("",) * len(texts)
+    )
+    for layer in range(net.n_layers):
+        v = st.diff_means(net, data, st.resid(layer), st.last, reduce=None)
+        yield f"layer {layer}", v.at(st.last)
+
+
+def _asked(net: st.Model, report: Contests) -> list[dict[str, Any]]:
+    """Prompting: the book as the source for +1, the liar for -1."""
+    base = ev.flips(net, report, None)
+    sides = {cue: ev.flips(net, [_cued(c, cue) for c in report], None) for cue in ("book", "liar")}
+    plus, minus = sides["book"].margin, sides["liar"].margin
+    kl = {cue: _kl(net, report, [_cued(c, cue) for c in report]) for cue in sides}
+    table = base.assign(
+        margin_plus=plus, margin_minus=minus, both=(plus > 0) & (minus < 0),
+        effect=((plus > 0).astype(float) + (minus < 0)) / 2,
+        mass_plus=sides["book"].mass, mass_minus=sides["liar"].mass,
+        kl_plus=kl["book"], kl_minus=kl["liar"],
+        kl=[(a + b) / 2 for a, b in zip(kl["book"], kl["liar"], strict=True)],
+    )  # fmt: skip
+    return by_unit(table, report)
+
+
+@torch.no_grad()
+def _kl(net: st.Model, before: Contests, after: Contests) -> list[float]:
+    """KL over the other tokens between two ways to ask."""
+    asked = encode_choices(net, before)
+    scores = [next_scores(net, a).double() for a in (asked, encode_choices(net, after))]
+    return other_kl(*scores, *answer_ids(asked)).tolist()
+
+
+# --- objectives
+
+
+def losses(model: str, seed: str) -> Shard:
+    """What each objective buys, without a price for size; one direction among them."""
+    net, number = load(model), int(seed)
+    train, report = (prompts("one_city", split, number, REPORT) for split in ("train", "test"))
+    rows = []
+    for method, (name, objective) in product(("activ", "vec"), OBJECTIVES.items()):
+        dial = fitted(net, method, train, objective=objective, seed=number)
+        for row in measured(net, report, dial):
+            rows.append({"method": method, "objective": name, **row})
+    for row in measured(net, report, one_way(net, train, number)):
+        rows.append({"method": "activ", "objective": "one_way", **row})
+    return {"rows": rows}
+
+
+OBJECTIVES = {
+    f"{kind}{m}_{faithful}": st.Objective(kind, m or 2.0, faithful, 0.0)  # type: ignore[arg-type]
+    for (kind, m), faithful in product((("margin", 2), ("margin", 8), ("cross_entropy", 0)), (0, 1))
+}
+
+
+def one_way(net: st.Model, train: Contests, seed: int) -> st.Intervention:
+    """Scalars that were learned for beta = +1 only: relu(m - Delta_+1) + lambda_F KL."""
+    asked = encode_choices(net, train)
+    layout = layout_of(net, st.components(net), None, asked)
+    alpha = layout.zeros(net, lambda d: 1)
+    with torch.no_grad():
+        before = next_scores(net, asked)
+
+    def build() -> st.Intervention:
+        return layout.build(alpha, lambda site, rows: st.Scale(site, rows[..., 0]))
+
+    def cost(rows: list[int], step: Any) -> torch.Tensor:
+        batch = [asked[row] for row in rows]
+        pair = answer_ids(batch)
+        with st.steer(net, build()):
+            scores = next_scores(net, batch)
+        kl = other_kl(before[rows], scores, *pair).mean()
+        return torch.relu(GOAL.margin - margin(scores, *pair)).mean() + GOAL.faithfulness * kl
+
+    fit(alpha, cost, len(asked), Plan(epochs=30, batch_size=32, lr=0.05, clip=None, seed=seed))
+    final = {name: value.detach() for name, value in alpha.items()}
+    return layout.build(final, lambda site, rows: st.Scale(site, rows[..., 0]))
+
+
+def curve(model: str, seed: str) -> Shard:
+    """Both answers at strengths beyond -1 and +1, on held-out countries."""
+    net, number = load(model), int(seed)
+    train, report = (prompts("all", split, number, 144) for split in ("train", "test"))
+    rows = []
+    for method in ("activ", "vec", "dyn"):
+        dial = fitted(net, method, train, None if method == "dyn" else st.last, seed=number)
+        for beta in BETAS:
+            for row in measured(net, report, dial, beta):
+                kept = {k: row[k] for k in ("unit", "margin_plus", "kl_plus", "mass_plus")}
+                rows.append({"method": method, "beta": beta, **kept})
+    return {"rows": rows}
+
+
+# --- components
+
+
+def components(model: str, seed: str) -> Shard:
+    """What four other ways to look at a component say about it, at the last token."""
+    net, number = load(model), int(seed)
+    train, report = (prompts("one_city", split, number, 128) for split in ("train", "test"))
+    places = st.components(net)
+    slopes = st.scale_gradients(net, report, places, at=st.last)
+    dial = fitted(net, "activ", train, st.last, seed=number)
+    learned = dict(st.places(dial)[["site", "value"]].itertuples(index=False))
+    without = ev.flips(net, report, None)
+    patched = _patched(model, report, places)
+    rows = []
+    for site in places:
+        gone = ev.flips(net, report, st.Scale(site, -1.0).at(st.last))
+        free = st.Objective(minimality=0.0)
+        alone = fitted(net, "activ", train, st.last, sites=[site], objective=free, seed=number)
+        flipped = ev.flips(net, report, alone)
+        rows.append(
+            {
+                "site": site.name,
+                "alpha": learned.get(site.name, 0.0),
+                "slope": slopes[site].item(),
+                "ablated": float((gone.margin_plus - without.margin).mean()),
+                "patched": patched[site.name],
+                "alone": float(flipped.both.mean()),
+                "alone_kl": float(flipped.kl.mean()),
+                "alone_loss": loss(flipped),
+            }
+        )
+    kept = _leave_out(net, report, dial)
+    return {"rows": rows, "kept": kept, "attention": _attention(model, report)}
+
+
+def _leave_out(net: st.Model, report: Contests, dial: st.Intervention) -> list[dict[str, Any]]:
+    """The dial without each of its components, and with each one alone."""
+    rows = [{"site": "", "kind": "whole", "both": float(ev.flips(net, report, dial).both.mean())}]
+    for number, term in enumerate(dial.terms):
+        rest = tuple(t for n, t in enumerate(dial.terms) if n != number)
+        for kind, terms in (("only", (term,)), ("without", rest)):
+            if terms:
+                both = ev.flips(net, report, st.Intervention(terms)).both.mean()
+                rows.append({"site": term.site.name, "kind": kind, "both": float(both)})
+    return rows
+
+
+def _patched(model: str, report: Contests, places: Sequence[st.Site]) -> dict[str, float]:
+    """Activation patching: a component's output at the last token comes from another prompt.
+
+    In the other prompt the context tells the truth. The share of the change of Delta that the
+    component brings about by itself, averaged over the prompts.
+    """
+    bridge = _bridge(model)
+    runs = [_ids(bridge, report), _ids(bridge, [_honest(c) for c in report])]
+    asked = [(c.positive, c.negative) for c in report]
+    pair = [torch.tensor([st.answer_id(bridge, a[side]) for a in asked]) for side in (0, 1)]
+    rows = torch.arange(len(report))
+
+    def delta(scores: torch.Tensor) -> torch.Tensor:
+        return scores[rows, -1, pair[0]] - scores[rows, -1, pair[1]]
+
+    with torch.no_grad():
+        _, cache = bridge.module.run_with_cache(runs[1])
+        base = delta(bridge.module(runs[0]))
+        target = delta(bridge.module(runs[1]))
+        found = {}
+        for site in places:
+            hook = (site.name.split("[")[0], _replace(cache, site))
+            after = delta(bridge.module.run_with_hooks(runs[0], fwd_hooks=[hook]))
+            found[site.name] = float((after - base).mean() / (target - base).mean())
+    return found
+
+
+def _replace(cache: Any, site: st.Site) -> Callable[..., torch.Tensor]:
+    """A TransformerLens hook that takes the site's value at the last token from a cache."""
+
+    def hook(value: torch.Tensor, hook: Any) -> torch.Tensor:
+        value, other = value.clone(), cache[site.name.split("[")[0]]
+        if site.index is None:
+            value[:, -1] = other[:, -1]
+        else:
+            value[:, -1, site.index] = other[:, -1, site.index]
+        return value
+
+    return hook
+
+
+def _honest(choice: st.world.Contest) -> st.world.Contest:
+    """The same prompt with a context that says what memory says."""
+    item = st.world.geography.conflict(
+        Random(0), choice.relation, "", choice.template, choice.subject, choice.negative
+    )
+    return st.world.Contest(item.prompt, choice.positive, choice.negative, False)
+
+
+@torch.no_grad()
+def _attention(model: str, report: Contests) -> list[dict[str, Any]]:
+    """Where the heads of the first block look from the last token, on average."""
+    bridge = _bridge(model)
+    _, cache = bridge.module.run_with_cache(_ids(bridge, report))
+    pattern = cache["blocks.0.attn.hook_pattern"][:, :, -1].mean(0)
+    return [
+        {"head": head, "position": position, "share": float(pattern[head, position])}
+        for head, position in product(range(pattern.shape[0]), range(pattern.shape[1]))
+    ]
+
+
+def _bridge(model: str) -> st.Model:
+    return st.load(model)
+
+
+def _ids(bridge: st.Model, choices: Contests) -> torch.Tensor:
+    """The tokens of aligned prompts, with BOS in front."""
+    return torch.tensor([item.ids for item in encode_choices(bridge, choices)])
+
+
+PARTS = {"controls": controls, "losses": losses, "curve": curve, "components": components}
