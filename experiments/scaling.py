@@ -20,10 +20,13 @@ from experiments import scaling_parts
 from experiments.scaling_data import (
     CHOOSE,
     CUES,
+    POSITIONS,
+    PRICES,
     RATES,
     RELATIONS,
     REPORT,
     SETS,
+    SHARED,
     TEMPLATES,
     TRAIN,
     fitted,
@@ -67,16 +70,21 @@ def plane(model: str, method: str, faithful: str, minimal: str, seed: str) -> Sh
 
 
 def rate(method: str, lr: str, seed: str) -> Shard:
-    """The loss on the selection split at one learning rate, with the default objective."""
+    """The loss on the selection split at one learning rate."""
     net, number = load("world"), int(seed)
     dial = fitted(net, method, prompts("one_city", "train", number, TRAIN), rate=float(lr),
                   seed=number)  # fmt: skip
     table = ev.flips(net, prompts("one_city", "selection", number, CHOOSE), dial)
-    goal = st.Objective()
-    lost = (goal.margin - table.margin_plus).clip(lower=0) + (
-        goal.margin + table.margin_minus
-    ).clip(lower=0)
-    return {"loss": [{"loss": float((lost + goal.faithfulness * table.kl).mean())}]}
+    return {"loss": [{"loss": scaling_parts.loss(table)}]}
+
+
+def price(method: str, minimal: str, seed: str) -> Shard:
+    """The loss on the selection split at one price of size, over all relations."""
+    net, number = load("world"), int(seed)
+    dial = fitted(net, method, prompts("all", "train", number, SHARED), POSITIONS[method],
+                  objective=st.Objective(minimality=float(minimal)), seed=number)  # fmt: skip
+    table = ev.flips(net, prompts("all", "selection", number, CHOOSE), dial)
+    return {"loss": [{"loss": scaling_parts.loss(table)}], "places": [{"n": len(st.places(dial))}]}
 
 
 def sites(model: str, kind: str, seed: str) -> Shard:
@@ -101,9 +109,9 @@ def sites(model: str, kind: str, seed: str) -> Shard:
 def transfer(model: str, method: str, name: str, seed: str) -> Shard:
     """A dial that was fitted on one set, on every relation, template and cue, IOI and facts."""
     net, number = load(model), int(seed)
-    at = st.everywhere if method == "dyn" else st.last
-    data = prompts(name, "train", number, 192)
-    dial = fitted(net, method, data, at, seed=number)
+    data = prompts(name, "train", number, TRAIN if method == "aligned" else SHARED)
+    kind = "activ" if method == "aligned" else method
+    dial = fitted(net, kind, data, POSITIONS[method], seed=number)
     rows: list[dict[str, Any]] = []
     for relation, template, cue in product(RELATIONS, TEMPLATES, CUES):
         report = st.world.conflicts(
@@ -112,12 +120,12 @@ def transfer(model: str, method: str, name: str, seed: str) -> Shard:
         rows += measured(net, report, dial)
     names = st.world.indirect_objects(96, split="test", seed=number)
     arm = ev.Arm("dial", dial, (0.0, 1.0, -1.0))
-    price = ev.price(net, arm, QUESTIONS, measures={"facts": ev.world_facts}, batch_size=256)
+    cost = ev.price(net, arm, QUESTIONS, measures={"facts": ev.world_facts}, batch_size=256)
     return {
         "places": st.places(dial).to_dict("records"),
         "test": rows,
         "ioi": measured(net, names, dial),
-        "price": price.to_dict("records"),
+        "price": cost.to_dict("records"),
     }
 
 
@@ -135,7 +143,7 @@ def main() -> None:
     print({name: len(shards) for name, shards in found.items()})
 
 
-def parts() -> dict[str, tuple[Any, list[tuple[str, ...]]]]:
+def parts() -> dict[str, tuple[Any, list[Any]]]:
     """Every part of the experiment: its work and its keys."""
     rates = [(m, str(r), s) for m, values in RATES.items() for r in values for s in SEEDS]
     planes = [
@@ -146,9 +154,12 @@ def parts() -> dict[str, tuple[Any, list[tuple[str, ...]]]]:
     sets = [("activ", name) for name in SETS] + [
         (m, name) for m in ("vec", "dyn") for name in ("all", "plain", "one_city")
     ]
+    sets += [("aligned", "one_city"), ("aligned", "one_capital")]
+    prices = [(m, str(v), s) for m, values in PRICES.items() for v in values for s in SEEDS]
     moved = [(model, *pair, s) for model, pair, s in product(MODELS, sets, SEEDS)]
     return {
         "rates": (rate, rates),
+        "prices": (price, prices),
         "sites": (sites, list(product(MODELS, SITES, SEEDS))),
         "transfer": (transfer, moved),
         **{

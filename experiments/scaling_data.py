@@ -18,6 +18,9 @@ RELATIONS = st.world.geography.CONFLICT_RELATIONS
 TEMPLATES = (0, 1, 2, 3, 4)
 CUES = ("", "book", "liar")
 TRAIN, CHOOSE, REPORT = 128, 64, 144
+SHARED = 192  # prompts of several relations and templates to fit on
+# Where a dial acts on prompts of different lengths; "aligned" counts positions from the start.
+POSITIONS = {"activ": st.last, "vec": st.last, "dyn": st.everywhere, "aligned": None}
 # What is fitted on: relations and templates. "rest_city" is all relations but one.
 SETS: dict[str, dict[str, Any]] = {
     "all": {"relations": RELATIONS, "templates": (0, 1, 2)},
@@ -34,6 +37,13 @@ SETS: dict[str, dict[str, Any]] = {
 }
 # Learning rates that were tried on the selection split; the first is the one in use.
 RATES = {"activ": (0.05, 0.02, 0.1), "vec": (0.1, 0.03, 0.3), "dyn": (0.1, 0.03, 0.3)}
+# Prices of size that were tried on the selection split, where prompts have several lengths. A
+# vector is longer than a scalar; each has the price at which it does best, as a favor to vectors.
+PRICES = {
+    "activ": (0.05, 0.0, 0.2),
+    "vec": (0.0, 0.01, 0.003, 0.05),
+    "dyn": (0.05, 0.0, 0.2),
+}
 FITS = {"activ": st.activ_scalar, "vec": st.steer_vec, "dyn": st.dyn_scalar}
 
 
@@ -60,6 +70,7 @@ def fitted(
     seed: int = 0,
 ) -> st.Intervention:
     """One fit; `at` is for scalars and vectors, DynScalar acts everywhere unless told otherwise."""
+    objective = objective or st.Objective(minimality=PRICES[method][0])
     plan = Plan(epochs=30, batch_size=32, lr=rate or RATES[method][0], clip=None, seed=seed)
     positions = at or (st.everywhere if method == "dyn" else None)
     where = sites or st.components(net)

@@ -13,7 +13,10 @@ import torch
 import steerlib as st
 from experiments.scaling_data import (
     CHOOSE,
+    CUES,
+    POSITIONS,
     REPORT,
+    SHARED,
     by_unit,
     fitted,
     load,
@@ -44,11 +47,10 @@ def loss(table: pd.DataFrame) -> float:
 def controls(model: str, seed: str) -> Shard:
     """The dials and everything that they are compared with, in one setting."""
     net, number = load(model), int(seed)
-    train = prompts("all", "train", number, 192)
+    train = prompts("all", "train", number, SHARED)
     choose = prompts("all", "selection", number, CHOOSE)
     report = prompts("all", "test", number, REPORT)
-    dials = {method: fitted(net, method, train, None if method == "dyn" else st.last, seed=number)
-             for method in ("activ", "vec", "dyn")}  # fmt: skip
+    dials = {m: fitted(net, m, train, POSITIONS[m], seed=number) for m in ("activ", "vec", "dyn")}
     shuffled = fitted(net, "activ", swapped(train, number), st.last, seed=number)
     chosen = {
         "sadi": _best(net, choose, _sadi(net, train)),
@@ -120,14 +122,19 @@ def _cued(choice: st.world.Contest, cue: str) -> st.world.Contest:
 
 
 def _diff_means(net: st.Model, train: Contests) -> Iterable[tuple[str, st.Intervention]]:
-    """Where the stream of a trusted source differs from that of a liar, at the last token."""
-    texts = [_cued(c, cue).prompt for cue in ("book", "liar") for c in train]
-    data = st.world.Split(
-        tuple(texts), tuple(n < len(train) for n in range(len(texts))), ("",) * len(texts)
-    )
-    for layer in range(net.n_layers):
-        v = st.diff_means(net, data, st.resid(layer), st.last, reduce=None)
-        yield f"layer {layer}", v.at(st.last)
+    """Where the stream of a trusted source differs from a liar's, or one answer's from the other's.
+
+    Each at the last token, learned in every layer, added at the last token or at all.
+    """
+    sources = [_cued(c, cue).prompt for cue in ("book", "liar") for c in train]
+    answers = [f"{c.prompt} {word}" for side in (0, 1) for c in train
+               for word in [(c.positive, c.negative)[side]]]  # fmt: skip
+    labels = tuple(n < len(train) for n in range(2 * len(train)))
+    for name, texts in (("sources", sources), ("answers", answers)):
+        data = st.world.Split(tuple(texts), labels, ("",) * len(texts))
+        for layer, at in product(range(net.n_layers), (st.last, st.everywhere)):
+            v = st.diff_means(net, data, st.resid(layer), st.last, reduce=None)
+            yield f"{name}, layer {layer}, {at}", v.at(at)
 
 
 def _asked(net: st.Model, report: Contests) -> list[dict[str, Any]]:
@@ -150,8 +157,9 @@ def _asked(net: st.Model, report: Contests) -> list[dict[str, Any]]:
 def _kl(net: st.Model, before: Contests, after: Contests) -> list[float]:
     """KL over the other tokens between two ways to ask."""
     asked = encode_choices(net, before)
-    scores = [next_scores(net, a).double() for a in (asked, encode_choices(net, after))]
-    return other_kl(*scores, *answer_ids(asked)).tolist()
+    cued = encode_choices(net, after)
+    first, second = (next_scores(net, items).double() for items in (asked, cued))
+    return other_kl(first, second, *answer_ids(asked)).tolist()
 
 
 # --- objectives
@@ -180,8 +188,8 @@ OBJECTIVES = {
 def one_way(net: st.Model, train: Contests, seed: int) -> st.Intervention:
     """Scalars that were learned for beta = +1 only: relu(m - Delta_+1) + lambda_F KL."""
     asked = encode_choices(net, train)
-    layout = layout_of(net, st.components(net), None, asked)
-    alpha = layout.zeros(net, lambda d: 1)
+    layout = layout_of(net, st.components(net), None, asked, lambda d: 1)
+    alpha = layout.zeros(net.device)
     with torch.no_grad():
         before = next_scores(net, asked)
 
@@ -204,15 +212,31 @@ def one_way(net: st.Model, train: Contests, seed: int) -> st.Intervention:
 def curve(model: str, seed: str) -> Shard:
     """Both answers at strengths beyond -1 and +1, on held-out countries."""
     net, number = load(model), int(seed)
-    train, report = (prompts("all", split, number, 144) for split in ("train", "test"))
+    train, report = prompts("all", "train", number, SHARED), prompts("all", "test", number, REPORT)
     rows = []
     for method in ("activ", "vec", "dyn"):
-        dial = fitted(net, method, train, None if method == "dyn" else st.last, seed=number)
-        for beta in BETAS:
-            for row in measured(net, report, dial, beta):
+        dial = fitted(net, method, train, POSITIONS[method], seed=number)
+        for beta, cue in product(BETAS, CUES if method == "activ" else ("",)):
+            asked = [_cued(c, cue) for c in report]
+            for row in measured(net, asked, dial, beta):
                 kept = {k: row[k] for k in ("unit", "margin_plus", "kl_plus", "mass_plus")}
-                rows.append({"method": method, "beta": beta, **kept})
+                rows.append({"method": method, "beta": beta, "cue": cue, **kept})
     return {"rows": rows}
+
+
+def ioi(model: str, seed: str) -> Shard:
+    """Dials for indirect objects: fitted on one template, reported on both with other names."""
+    net, number = load(model), int(seed)
+    rows, found = [], []
+    train = st.world.indirect_objects(SHARED, templates=(0,), seed=number)
+    report = st.world.indirect_objects(REPORT, split="test", seed=number)
+    for method in ("activ", "vec", "dyn"):
+        dial = fitted(net, method, train, POSITIONS[method], seed=number)
+        found += [{"method": method, **row} for row in st.places(dial).to_dict("records")]
+        rows += [{"method": method, **row} for row in measured(net, report, dial)]
+        other = measured(net, prompts("all", "test", number, REPORT), dial)
+        rows += [{"method": method, **row} for row in other]
+    return {"rows": rows, "places": found}
 
 
 # --- components
@@ -332,4 +356,10 @@ def _ids(bridge: st.Model, choices: Contests) -> torch.Tensor:
     return torch.tensor([item.ids for item in encode_choices(bridge, choices)])
 
 
-PARTS = {"controls": controls, "losses": losses, "curve": curve, "components": components}
+PARTS = {
+    "controls": controls,
+    "losses": losses,
+    "curve": curve,
+    "ioi": ioi,
+    "components": components,
+}

@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "claims": ("record",),
+    "core.alignment": ("Aligned", "align"),
     "core.capture": ("capture",),
     "core.edits": ("LowRank",),
     "core.generation": ("generate", "logits"),

@@ -6,6 +6,8 @@ from steerlib import statistics as statistics
 from steerlib import teaching as teaching
 from steerlib import world as world
 from steerlib.claims import record as record
+from steerlib.core.alignment import Aligned as Aligned
+from steerlib.core.alignment import align as align
 from steerlib.core.capture import capture as capture
 from steerlib.core.edits import LowRank as LowRank
 from steerlib.core.generation import generate as generate

@@ -136,6 +136,7 @@ def others_log_p(
     rows = torch.arange(len(scores), device=scores.device)
     is_answer = torch.zeros_like(scores, dtype=torch.bool)
     is_answer[rows, positive] = is_answer[rows, negative] = True
+    scores = scores if scores.dtype == torch.float64 else scores.float()
     return scores.masked_fill(is_answer, -torch.inf).log_softmax(-1)
 
 

@@ -14,8 +14,8 @@ _NEWTON = 20  # steps; each at least doubles the digits near the root
 
 
 def shrink_groups(
-    z: Float[Tensor, "n d"], step: Float[Tensor, "n d"], penalty: float
-) -> Float[Tensor, "n d"]:
+    z: Float[Tensor, "... d"], step: Float[Tensor, "... d"], penalty: float
+) -> Float[Tensor, "... d"]:
     r"""Each row becomes argmin_x penalty ||x|| + sum_j (x_j - z_j)^2 / (2 step_j).
 
     A row is exactly 0 if ||z / step|| <= penalty, else x_j = z_j / (1 + penalty step_j / t) with
@@ -35,20 +35,20 @@ def shrink_groups(
     if penalty == 0:
         return z
     radius = penalty * step
-    if z.shape[1] == 1:
+    if z.shape[-1] == 1:
         return z.sign() * (z.abs() - radius).relu()
     t = _norms(z, radius)
     return torch.where(t > 0, z * t / (t + radius), 0.0)
 
 
-def _norms(z: Float[Tensor, "n d"], radius: Float[Tensor, "n d"]) -> Float[Tensor, "n 1"]:
+def _norms(z: Float[Tensor, "... d"], radius: Float[Tensor, "... d"]) -> Float[Tensor, "... 1"]:
     """||x|| of each row: Newton's method for 1 / sqrt(sum_j z_j^2 / (t + r_j)^2) = 1.
 
     The left side is concave in t, so that from 0 the steps rise to the root and never pass it.
     """
-    t = torch.zeros_like(z[:, :1])
+    t = torch.zeros_like(z[..., :1])
     for _ in range(_NEWTON):
-        total = (z / (t + radius)).square().sum(1, keepdim=True)
-        slope = (z.square() / (t + radius) ** 3).sum(1, keepdim=True) / total**1.5
+        total = (z / (t + radius)).square().sum(-1, keepdim=True)
+        slope = (z.square() / (t + radius) ** 3).sum(-1, keepdim=True) / total**1.5
         t = t + torch.where(total > 1, (1 - total.rsqrt()) / slope, 0.0)
     return t

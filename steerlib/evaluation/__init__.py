@@ -18,12 +18,13 @@
 | What else changes? | `side_effects`: KL on neutral prompts, facts, grammar |
 | Which strength, and what is it worth where it was not chosen? | `protocol`: AxBench's |
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
-| Does it turn an answer both ways, and what else moves? | `flips` |
+| Does it turn an answer both ways, and what else moves? | `flips`, on `conflicts` |
 """
 
 from steerlib.evaluation.asked import asked
 from steerlib.evaluation.axbench_files import AxBench, AxBenchConcept, Examples, read_axbench
 from steerlib.evaluation.comparing import against, paired, summary
+from steerlib.evaluation.conflicts import fact_conflicts, fact_template, indirect_objects
 from steerlib.evaluation.controls import controls, random_direction
 from steerlib.evaluation.datasets import axbench, axbench_site
 from steerlib.evaluation.detection import detection, scored
@@ -86,11 +87,14 @@ __all__ = [
     "detection",
     "endpoint",
     "f1",
+    "fact_conflicts",
+    "fact_template",
     "flip_summary",
     "flips",
     "from_client",
     "generalization",
     "hard_negative_accuracy",
+    "indirect_objects",
     "judge_cost",
     "llm_ratings",
     "local_complete",

@@ -6,7 +6,7 @@ language models" (2410.04962), section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,9 +22,10 @@ from steerlib.core.model import Model
 from steerlib.core.proximal import shrink_groups
 from steerlib.core.responses import Encoded, about_fit
 from steerlib.core.steering import steer
+from steerlib.methods.layout import Parameters
 
 Effectiveness = Literal["margin", "cross_entropy"]
-Build = Callable[[Mapping[str, Tensor]], Intervention]
+Build = Callable[[Parameters], Intervention]
 _READ = 64  # prompts read at once for the distribution without steering
 
 
@@ -91,14 +92,14 @@ class Objective:
 def learn(
     model: Model,
     asked: Sequence[Asked],
-    parameters: Mapping[str, Float[Tensor, "slots d"]],
+    parameters: Parameters,
     build: Build,
     objective: Objective,
     plan: Plan,
     name: str,
     checkpoint: str | None,
 ) -> History:
-    """Minimize L in place; each row of a parameter is what is learned at one place.
+    """Minimize L in place; each vector of a parameter is what is learned at one place.
 
     Both directions of a prompt are two samples of one batch, with strengths +1 and -1.
     """

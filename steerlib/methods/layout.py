@@ -6,7 +6,7 @@ Chapter: scaling.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,8 @@ Sites = Sequence[Site | str] | Site | str
 At = Positions | str | Sequence[Positions | str] | None
 # A site and its parameters, (pos, k) for aligned prompts or (k,) for one selection -> its edit.
 Make = Callable[[Site, Tensor], Intervention]
+# By size: sites of that size, slots, numbers.
+Parameters = Mapping[str, Float[Tensor, "sites slots k"]]
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,13 @@ class Layout:
     """Some sites, and the positions at each of which something is learned.
 
     Args:
+        sizes: how many numbers are learned at each slot of each site.
         selections: of positions, or None for every position of aligned prompts.
         slots: how many positions or selections there are.
     """
 
     sites: list[Site]
+    sizes: list[int]
     selections: list[Positions] | None
     slots: int
 
@@ -45,21 +49,24 @@ class Layout:
             return f"{self.slots} positions"
         return ", ".join(str(positions) for positions in self.selections)
 
-    def zeros(
-        self, model: Model, size: Callable[[int], int]
-    ) -> dict[str, Float[Tensor, "slots k"]]:
-        """Parameters for each site, as leaves with gradient: `size(width of the site)` a slot."""
-        shapes = {site.name: (self.slots, size(width(model, site))) for site in self.sites}
+    def zeros(self, device: torch.device) -> Parameters:
+        """The parameters, as leaves with gradient; sites of one size share a tensor."""
+        counts = Counter(self.sizes)
         return {
-            name: torch.zeros(shape, device=model.device, requires_grad=True)
-            for name, shape in shapes.items()
+            str(size): torch.zeros(n, self.slots, size, device=device, requires_grad=True)
+            for size, n in counts.items()
         }
 
-    def build(self, values: Mapping[str, Float[Tensor, "slots k"]], make: Make) -> Intervention:
+    def rows(self, values: Parameters) -> Iterator[tuple[Site, Float[Tensor, "slots k"]]]:
+        """Each site with its own part of the parameters."""
+        parts = {name: iter(tensor) for name, tensor in values.items()}
+        for site, size in zip(self.sites, self.sizes, strict=True):
+            yield site, next(parts[str(size)])
+
+    def build(self, values: Parameters, make: Make) -> Intervention:
         """The edits of all sites and slots as one intervention."""
         terms: list[Term] = []
-        for site in self.sites:
-            rows = values[site.name]
+        for site, rows in self.rows(values):
             if self.selections is None:
                 terms += make(site, rows).terms
                 continue
@@ -68,8 +75,10 @@ class Layout:
         return Intervention(tuple(terms))
 
 
-def layout_of(model: Model, sites: Sites, at: At, asked: Sequence[Asked]) -> Layout:
-    """The layout for some prompts.
+def layout_of(
+    model: Model, sites: Sites, at: At, asked: Sequence[Asked], size: Callable[[int], int]
+) -> Layout:
+    """The layout for some prompts, with `size(width of the site)` numbers at each place.
 
     Raises:
         ValueError: no sites or one twice, a site that the model has not, no positions, prompts of
@@ -82,12 +91,13 @@ def layout_of(model: Model, sites: Sites, at: At, asked: Sequence[Asked]) -> Lay
         )
     for place in places:
         resolve(model, place)
+    sizes = [size(width(model, place)) for place in places]
     if at is None:
-        return Layout(places, None, _length(model, asked))
+        return Layout(places, sizes, None, _length(model, asked))
     chosen = [as_positions(p) for p in ([at] if isinstance(at, Positions | str) else at)]
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"needed are different positions, got {[str(p) for p in chosen]}")
-    return Layout(places, chosen, len(chosen))
+    return Layout(places, sizes, chosen, len(chosen))
 
 
 def _length(model: Model, asked: Sequence[Asked]) -> int:

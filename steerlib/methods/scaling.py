@@ -8,7 +8,7 @@ place, `steer_vec` one vector (the paper's baseline), `dyn_scalar` a function of
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from steerlib.core.positions import everywhere
 from steerlib.core.sites import Site, head, mlp_out
 from steerlib.core.steering import steer
 from steerlib.methods.flipping import Objective, learn
-from steerlib.methods.layout import At, Make, Sites, layout_of
+from steerlib.methods.layout import At, Make, Parameters, Sites, layout_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,18 +183,17 @@ def scale_gradients(
         >>> scale_gradients(model, data, st.components(model), at=st.last)
     """
     asked = encode_choices(model, choices, chat)
-    layout = layout_of(model, sites, at, asked)
-    alpha = layout.zeros(model, lambda d: 1)
-    total = {name: torch.zeros_like(value) for name, value in alpha.items()}
+    layout = layout_of(model, sites, at, asked, lambda d: 1)
+    alpha = layout.zeros(model.device)
+    total = torch.zeros_like(alpha["1"])
     for start in range(0, len(asked), batch_size):
         batch = asked[start : start + batch_size]
         with steer(model, layout.build(alpha, _scale)):
             scores = next_scores(model, batch)
         delta = margin(scores, *answer_ids(batch, scores.device)).sum()
-        found = torch.autograd.grad(delta, list(alpha.values()))
-        for name, gradient in zip(alpha, found, strict=True):
-            total[name] += gradient
-    return {site: total[site.name][:, 0].cpu() / len(asked) for site in layout.sites}
+        total += torch.autograd.grad(delta, alpha["1"])[0]
+    means = {"1": total.cpu() / len(asked)}
+    return {site: rows[:, 0] for site, rows in layout.rows(means)}
 
 
 def places(intervention: Intervention) -> pd.DataFrame:
@@ -257,10 +256,10 @@ def _fitted(
 ) -> Intervention:
     """Learn `size(width of the site)` numbers for each site and slot, from zero."""
     asked = encode_choices(model, choices, chat)
-    layout = layout_of(model, sites, at, asked)
-    parameters = layout.zeros(model, size)
+    layout = layout_of(model, sites, at, asked, size)
+    parameters = layout.zeros(model.device)
 
-    def build(values: Mapping[str, Tensor]) -> Intervention:
+    def build(values: Parameters) -> Intervention:
         return layout.build(values, make)
 
     plan = replace(plan, clip=None)
