@@ -52,6 +52,7 @@ experiments: env
 	STEERLIB_RECORD=1 $(PY) -m experiments.world
 	STEERLIB_RECORD=1 $(PY) -m experiments.directions
 	STEERLIB_RECORD=1 $(PY) -m experiments.axbench -j 2
+	STEERLIB_RECORD=1 $(PY) -m experiments.scaling -j 2
 
 ## make bench            measure the speed table of README.md
 bench: env

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import steerlib as st
-from experiments import scaling_parts
+from experiments import scaling_claims, scaling_figures, scaling_parts
 from experiments.scaling_data import (
     CHOOSE,
     CUES,
@@ -140,7 +140,10 @@ def main() -> None:
         name: dict(zip(keys, collect(FOLDER / name, keys, work, n_jobs=jobs), strict=True))
         for name, (work, keys) in parts().items()
     }
-    print({name: len(shards) for name, shards in found.items()})
+    scaling_claims.record_all(found)
+    scaling_figures.planes(found["planes"])
+    scaling_figures.transfer(found["transfer"])
+    scaling_figures.components(found["components"])
 
 
 def parts() -> dict[str, tuple[Any, list[Any]]]:

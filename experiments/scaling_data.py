@@ -67,11 +67,12 @@ def fitted(
     sites: Sequence[st.Site] | None = None,
     objective: st.Objective | None = None,
     rate: float | None = None,
+    epochs: int = 30,
     seed: int = 0,
 ) -> st.Intervention:
     """One fit; `at` is for scalars and vectors, DynScalar acts everywhere unless told otherwise."""
     objective = objective or st.Objective(minimality=PRICES[method][0])
-    plan = Plan(epochs=30, batch_size=32, lr=rate or RATES[method][0], clip=None, seed=seed)
+    plan = Plan(epochs=epochs, batch_size=32, lr=rate or RATES[method][0], clip=None, seed=seed)
     positions = at or (st.everywhere if method == "dyn" else None)
     where = sites or st.components(net)
     return FITS[method](net, data, where, positions, objective=objective, plan=plan)
@@ -102,11 +103,11 @@ def measured(
 
 
 def swapped(data: Sequence[st.world.Contest], seed: int) -> list[st.world.Contest]:
-    """The same prompts; in a random half of them the two answers trade places."""
-    flip = Random(seed)
+    """The same prompts; in a random half of them, exactly, the two answers trade places."""
+    half = set(Random(seed).sample(range(len(data)), len(data) // 2))
     return [
-        replace(c, positive=c.negative, negative=c.positive) if flip.random() < 0.5 else c
-        for c in data
+        replace(c, positive=c.negative, negative=c.positive) if number in half else c
+        for number, c in enumerate(data)
     ]
 
 

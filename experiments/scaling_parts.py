@@ -51,6 +51,8 @@ def controls(model: str, seed: str) -> Shard:
     choose = prompts("all", "selection", number, CHOOSE)
     report = prompts("all", "test", number, REPORT)
     dials = {m: fitted(net, m, train, POSITIONS[m], seed=number) for m in ("activ", "vec", "dyn")}
+    # Is it for want of steps that vectors do worse?
+    dials["vec_long"] = fitted(net, "vec", train, st.last, epochs=100, seed=number)
     shuffled = fitted(net, "activ", swapped(train, number), st.last, seed=number)
     chosen = {
         "sadi": _best(net, choose, _sadi(net, train)),

@@ -12,8 +12,10 @@ from steerlib.core.loading import find_folder
 MODULES = [
     *(f"core.{name}" for name in ("sites", "interventions", "readouts", "model", "steering")),
     *(f"core.{name}" for name in ("capture", "generation", "preview", "storage", "setup")),
+    *(f"core.{name}" for name in ("alignment", "proximal")),
     *(f"methods.{name}" for name in ("directions", "components", "actadd", "reft", "reps")),
     *(f"methods.{name}" for name in ("loreft", "tuned", "learned", "bag_of_words", "attribution")),
+    *(f"methods.{name}" for name in ("scaling", "sadi")),
     "recommendation",
     "statistics",
 ]
@@ -54,7 +56,13 @@ def names():
         "ask": st.evaluation.world_request("weather"),
         "hf_model": plain.module,
         "tokenizer": plain.tokenizer,
+        "plain": plain,
+        "conflicts": st.world.conflicts(12),
     }
+
+
+# In one module: a name -> another one, whose value it has there.
+OWN = {"methods.scaling": {"data": "conflicts", "model": "plain"}}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -63,8 +71,9 @@ def test_examples_run(names, module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names["weather"].save("weather.safetensors")
     home = importlib.import_module(f"steerlib.{module}")
+    own = {name: names[other] for name, other in OWN.get(module, {}).items()}
     failed = doctest.DocTestRunner(checker=_Lenient())
-    for example in doctest.DocTestFinder().find(home, extraglobs=names):
+    for example in doctest.DocTestFinder().find(home, extraglobs=names | own):
         failed.run(example)
     found = failed.summarize(verbose=False)
     assert found.attempted

@@ -30,7 +30,8 @@ def shrink_groups(
 
     Example:
         >>> shrink_groups(torch.tensor([[3.0], [0.5]]), torch.ones(2, 1), 1.0)
-        tensor([[2.], [0.]])
+        tensor([[2.],
+                [0.]])
     """
     if penalty == 0:
         return z

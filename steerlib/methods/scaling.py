@@ -213,8 +213,8 @@ def places(intervention: Intervention) -> pd.DataFrame:
 
     Example:
         >>> places(st.Scale(st.head(0, 1), [0.0, 0.5]))
-                            site at  value
-        0  blocks.0.attn.hook_z[1]  1    0.5
+                              site  at  value
+        0  blocks.0.attn.hook_z[1]   1    0.5
     """
     import pandas as pd
 

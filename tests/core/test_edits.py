@@ -6,7 +6,7 @@ from torch import Tensor
 
 import steerlib as st
 from steerlib.core import edits
-from steerlib.core.edits import LowRank, Scaling
+from steerlib.core.edits import LowRank, Scaling, Vectors
 
 H = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
 W, D, B = H[0, 0] * 2, H[1, 1] - 1, 0.3
@@ -87,6 +87,29 @@ def test_scale_by_position_counts_from_the_first_token_of_each_text():
     assert torch.allclose(_delta(Scaling(factor)), expected)
 
 
+def test_vectors_count_from_the_first_token_of_each_text():
+    change, v = _delta(Vectors(torch.stack([W, D, W + D]))), (W, D, W + D)
+    none = torch.zeros(6)
+    expected = torch.stack([torch.stack([none, none, *v]), torch.stack([*v, none, none])])
+    assert torch.equal(change, expected)  # nothing on padding, nothing beyond its end
+    longer = _delta(Vectors(torch.randn(9, 6)))
+    assert longer.shape == H.shape
+    assert not longer[0, :2].any()
+
+
+def test_vectors_do_not_depend_on_the_activation():
+    edit = Vectors(torch.stack([W, D]))
+    assert torch.equal(_delta(edit), _delta(edit, 5 * H - 1))
+    assert edit.width == 6
+
+
+def test_one_row_is_a_constant_at_the_first_position():
+    change = _delta(Vectors(D[None]))
+    assert torch.equal(change[0, 2], D)
+    assert torch.equal(change[1, 0], D)
+    assert change.any(-1).sum() == 2
+
+
 def test_a_dynamic_scale_is_bounded():
     read = 100 * D
     change = _delta(Scaling(0.5, read, 0.1))
@@ -104,16 +127,36 @@ def test_a_dynamic_scale_is_bounded():
         edits.clamp(W, B, D, 2.0, 0.5),
         Scaling(torch.tensor([1.0, 2.0])),
         Scaling(0.5, W, 0.2),
+        Vectors(torch.stack([W, D, W - D])),
     ],
 )
 def test_a_scaled_edit_changes_that_much_more(edit):
     assert torch.allclose(_delta(edit.scaled(-2.5)), -2.5 * _delta(edit), atol=1e-4)
 
 
-@pytest.mark.parametrize("value", [[float("nan"), 1.0], [[1.0, 2.0]], 3.0, []])
+@pytest.mark.parametrize("value", [[float("nan"), 1.0], [[[1.0, 2.0]]], 3.0, []])
 def test_a_direction_is_one_finite_vector(value):
     with pytest.raises(ValueError, match="direction"):
         st.Add(st.resid(0), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([[1.0, float("inf")]], "vectors has values that are not finite"),
+        (torch.zeros(0, 4), r"vectors needs 2 dimension\(s\), got the shape \(0, 4\)"),
+        (torch.zeros(3, 0), r"got the shape \(3, 0\)"),
+    ],
+)
+def test_one_vector_per_position_is_finite_and_not_empty(value, message):
+    with pytest.raises(ValueError, match=message):
+        st.Add(st.resid(0), value)
+
+
+@pytest.mark.parametrize("value", [torch.ones(4), torch.ones(2, 3, 4), 1.0])
+def test_vectors_are_a_row_per_position(value):
+    with pytest.raises(ValueError, match="vectors needs 2"):
+        Vectors(value)
 
 
 def test_directions_without_a_length_are_refused():
@@ -131,6 +174,10 @@ def test_an_edit_keeps_its_own_copy():
     edit = edits.constant(direction)
     direction += 1
     assert torch.equal(edit.constant, torch.ones(4))
+    rows = torch.ones(2, 4)
+    edit = Vectors(rows)
+    rows += 1
+    assert torch.equal(edit.vectors, torch.ones(2, 4))
 
 
 def test_parameters_keep_their_gradient():
@@ -138,3 +185,12 @@ def test_parameters_keep_their_gradient():
     (H + _delta(edits.constant(direction))).sum().backward()
     assert direction.grad is not None
     assert torch.allclose(direction.grad, torch.full((6,), 10.0))
+
+
+def test_vectors_keep_their_gradient_one_row_per_position():
+    rows = torch.nn.Parameter(torch.zeros(6, 6))
+    (H * _delta(Vectors(rows))).sum().backward()
+    assert rows.grad is not None
+    expected = torch.cat([H[1], torch.zeros(1, 6)])  # the second text has 5 tokens
+    expected[:3] += H[0, 2:]  # the first one 3, after padding
+    assert torch.allclose(rows.grad, expected)

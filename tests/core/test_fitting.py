@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from sklearn.linear_model import Lasso
 
 from steerlib.core.fitting import Plan, fit
+from steerlib.core.proximal import shrink_groups
 
 TARGET = torch.tensor([1.0, -2.0, 0.5])
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
@@ -190,3 +192,160 @@ def test_a_step_knows_its_number_and_how_many_there_are():
 
     fit(parameters, spied, 5, Plan(epochs=2, batch_size=2))
     assert seen == [(n, 6) for n in range(6)]
+
+
+# --- proximal steps
+
+SLOW = Plan(epochs=300, batch_size=40, lr=0.1, clip=None)
+
+
+def lasso(penalty, plan=SLOW, d=6, checkpoint=None, loss_of=None, start=0.0):
+    """Least squares with a sum of |w|, by proximal steps: w, its data, and the history."""
+    random = torch.Generator().manual_seed(3)
+    X = torch.randn(40, d, generator=random)
+    y = X @ torch.tensor([2.0, -1.0, 0.0, 0.0, 0.3, 0.0]) + 0.1 * torch.randn(40, generator=random)
+    w = torch.full((d, 1), start, requires_grad=True)
+
+    def loss(rows, step):
+        value = ((X[rows] @ w[:, 0] - y[rows]) ** 2).mean() / 2
+        return value if loss_of is None else loss_of(value, step)
+
+    def prox(value, step):
+        return shrink_groups(value, step, penalty)
+
+    history = fit({"w": w}, loss, 40, plan, prox=prox, checkpoint=checkpoint)
+    return w[:, 0].detach(), X, y, history
+
+
+@pytest.mark.parametrize("penalty", [0.05, 0.2, 0.8])
+def test_proximal_steps_end_at_the_minimum_with_its_penalty(penalty):
+    w, X, y, _ = lasso(penalty)
+    known = Lasso(alpha=penalty, fit_intercept=False, tol=1e-10)
+    exact = torch.tensor(known.fit(X.double().numpy(), y.double().numpy()).coef_).float()
+    assert torch.allclose(w, exact, atol=2e-3)
+    assert torch.equal(w == 0, exact == 0)  # exactly zero, not nearly
+    assert 1 <= (w == 0).sum() < 6
+    slope = X.T @ (X @ w - y) / 40
+    assert (slope[w == 0].abs() <= penalty).all()
+    assert torch.allclose(slope[w != 0], -penalty * w[w != 0].sign(), atol=2e-3)
+
+
+def test_from_a_penalty_on_everything_is_zero():
+    _, X, y, _ = lasso(0.1, Plan(epochs=1, clip=None))
+    most = (X.T @ y / 40).abs().max().item()
+    assert not lasso(1.01 * most, start=0.5)[0].any()
+    assert lasso(0.99 * most)[0].any()
+
+
+def test_a_minimum_does_not_move():
+    minimum, X, y, _ = lasso(0.2)
+    w = minimum.clone()[:, None].requires_grad_()
+
+    def loss(rows, step):
+        return ((X @ w[:, 0] - y) ** 2).mean() / 2
+
+    def prox(value, step):
+        return shrink_groups(value, step, 0.2)
+
+    fit({"w": w}, loss, 40, Plan(epochs=20, batch_size=40, lr=1e-3, clip=None), prox=prox)
+    assert torch.allclose(w[:, 0], minimum, atol=2e-3)
+    assert torch.equal(w[:, 0] == 0, minimum == 0)
+
+
+def test_whole_rows_become_zero():
+    target = torch.tensor([[3.0, 4.0], [0.03, 0.04], [0.0, -1.0]])
+    rows = torch.zeros(3, 2, requires_grad=True)
+
+    def loss(numbers, step):
+        return (rows - target).square().sum() / 2
+
+    plan = Plan(epochs=400, batch_size=1, lr=0.1, clip=None)
+    fit({"rows": rows}, loss, 1, plan, prox=lambda v, s: shrink_groups(v, s, 0.5))
+    # argmin ||x - z||^2 / 2 + ||x|| / 2: each row is shorter by 1/2.
+    expected = torch.tensor([[2.7, 3.6], [0.0, 0.0], [0.0, -0.5]])
+    assert torch.allclose(rows, expected, atol=1e-2)
+    assert torch.equal(rows[1], torch.zeros(2))
+
+
+def test_a_proximal_step_needs_gradients_as_they_are():
+    parameters, loss = problem()
+    with pytest.raises(ValueError, match=r"a proximal step needs clip=None, got clip=1\.0"):
+        fit(parameters, loss, 40, Plan(), prox=lambda value, step: value)
+    assert not parameters["w"].any()
+
+
+def test_a_proximal_step_sees_the_parameter_after_the_step_and_the_step_sizes_of_adam():
+    a, b = torch.zeros(2, requires_grad=True), torch.ones(1, 3, requires_grad=True)
+    slopes = {2: torch.tensor([0.5, -3.0]), 3: torch.tensor([[1e-4, 0.0, 2.0]])}
+    seen, factors = {2: [], 3: []}, [1.0, -2.0, 0.5, 4.0]
+
+    def loss(rows, step):
+        factor = factors[step.number]
+        return factor * ((a * slopes[2]).sum() + (b * slopes[3]).sum())
+
+    def prox(value, step):
+        seen[value.numel()].append((value.clone(), step.clone()))
+        return value + 7.0
+
+    plan = Plan(epochs=1, batch_size=1, lr=0.4, clip=None)
+    fit({"a": a, "b": b}, loss, 4, plan, prox=prox)
+    assert torch.allclose(a.detach() - 7.0, seen[2][-1][0])
+    for size, start in ((2, torch.zeros(2)), (3, torch.ones(1, 3))):
+        m = v = torch.zeros_like(start)
+        value = start
+        for number, factor in enumerate(factors):
+            g, t = factor * slopes[size], number + 1
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            step = 0.4 * (1 - number / 4) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+            found, sizes = seen[size][number]
+            assert torch.allclose(sizes, step, rtol=1e-4)
+            value = value - step * m / (1 - 0.9**t)
+            assert torch.allclose(found, value, rtol=1e-4, atol=1e-5)
+            value = value + 7.0
+    # Where the slope was always 0, the step size is lr / eps.
+    assert seen[3][0][1][0, 1] == pytest.approx(0.4 / 1e-8)
+
+
+def test_a_proximal_step_comes_after_a_projection():
+    w = torch.ones(1, 1, requires_grad=True)
+
+    def project():
+        w.fill_(5.0)
+
+    plan, seen = Plan(epochs=1, clip=None), []
+    fit({"w": w}, lambda rows, step: w.sum(), 1, plan, after_step=project,
+        prox=lambda value, step: seen.append(value.item()) or value / 2)  # fmt: skip
+    assert (seen, w.item()) == ([5.0], 2.5)
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_stopped_fit_with_proximal_steps_goes_on_as_if_it_had_not_been(tmp_path, after):
+    plan, path = Plan(epochs=6, batch_size=7, lr=0.2, clip=None), tmp_path / "fit.safetensors"
+
+    def noisy(value, step):
+        return value * (1 + torch.rand((), generator=step.random))
+
+    def stopping(value, step):
+        if step.number == 6 * after + 2:
+            raise KeyboardInterrupt
+        return noisy(value, step)
+
+    whole, _, _, expected = lasso(0.2, plan, loss_of=noisy)
+    with pytest.raises(KeyboardInterrupt):
+        lasso(0.2, plan, loss_of=stopping, checkpoint=path)
+    found, _, _, history = lasso(0.2, plan, loss_of=noisy, checkpoint=path, start=9.0)
+    assert torch.equal(found, whole)
+    assert history == expected
+    assert (whole == 0).any()
+
+
+def test_a_parameter_without_a_gradient_stays_at_zero():
+    w = torch.zeros(2, 3, requires_grad=True)
+
+    def loss(rows, step):
+        return w[0].sum() * 3.0
+
+    plan = Plan(epochs=2, batch_size=2, lr=0.05, clip=None)
+    fit({"w": w}, loss, 4, plan, prox=lambda value, step: shrink_groups(value, step, 0.05))
+    assert w[0].all()
+    assert torch.equal(w[1], torch.zeros(3))

@@ -175,3 +175,124 @@ def test_a_sum_remembers_where_it_comes_from(gpt2, vector):
     both = (a + st.random_direction(gpt2, SITE, seed=4)).origin
     assert both.revision == gpt2.revision
     assert both.seed is None
+
+
+# --- one vector per position
+
+PROMPTS = ["the dog", "a little girl went to the park", "sun"]
+ROWS = torch.randn(4, 32, generator=torch.Generator().manual_seed(5))
+
+
+def _vectors(values, site=SITE):
+    return st.Add(site, torch.tensor(values))
+
+
+@given(vectors, vectors, numbers)
+def test_vectors_are_multiplied_row_by_row(a, b, x):
+    (term,) = (x * _vectors([a, b])).terms
+    assert torch.allclose(term.edit.vectors, x * torch.tensor([a, b]))
+    (term,) = (-_vectors([a, b])).terms
+    assert torch.equal(term.edit.vectors, -torch.tensor([a, b]))
+
+
+def test_vectors_have_no_one_direction():
+    v = _vectors([[1.0] * WIDTH] * 3)
+    one_row = _vectors([[1.0] * WIDTH])
+    for wrong in (v, one_row, v + _add([1.0] * WIDTH)):
+        with pytest.raises(ValueError, match="one constant at one site has a direction"):
+            wrong.direction  # noqa: B018
+    with pytest.raises(ValueError, match="has a direction"):
+        v.unit()
+    with pytest.raises(ValueError, match="has a direction"):
+        v.readout  # noqa: B018
+
+
+def test_vectors_stay_apart_in_a_sum_and_add_up(gpt2):
+    both = st.Add(SITE, ROWS) + st.Add(SITE, 2 * ROWS[:2]) + st.Add(SITE, ROWS[0])
+    assert len(both.terms) == 3
+    whole = 1.0 * ROWS
+    whole[:2] += 2 * ROWS[:2]
+    with st.steer(gpt2, st.Add(SITE, whole) + st.Add(SITE, ROWS[0])):
+        expected = st.logits(gpt2, PROMPTS, chat=False)[:, -1]
+    with st.steer(gpt2, both):
+        assert torch.allclose(st.logits(gpt2, PROMPTS, chat=False)[:, -1], expected, atol=1e-4)
+
+
+def _steered(model, intervention, prompts, site):
+    """The activations of each prompt's tokens, BOS first, with and without steering."""
+    options = {"at": "everywhere", "chat": False, "include_bos": True}
+    before = [st.capture(model, p, [site], **options)[site] for p in prompts]
+    with st.steer(model, intervention):
+        after = st.capture(model, prompts, [site], **options)[site]
+    sizes = [len(rows) for rows in before]
+    return list(zip(before, after.split(sizes), strict=True))
+
+
+def test_positions_are_counted_without_padding_and_end_with_the_vectors(model):
+    for before, after in _steered(model, st.Add(SITE, ROWS), PROMPTS, SITE):
+        n = min(len(before), 4)
+        assert torch.allclose(after[:n] - before[:n], ROWS[:n], atol=1e-4)
+        assert torch.allclose(after[n:], before[n:], atol=1e-4)
+
+
+def test_a_selection_takes_part_of_the_vectors(gpt2):
+    kept = st.Add(SITE, ROWS).at(st.after(1))
+    for before, after in _steered(gpt2, kept, PROMPTS, SITE):
+        n = min(len(before), 4)
+        assert torch.allclose(after[:2], before[:2], atol=1e-4)
+        assert torch.allclose(after[2:n] - before[2:n], ROWS[2:n], atol=1e-4)
+
+
+def test_vectors_of_a_head_change_this_head_only(gpt2):
+    site, neighbor = st.head(1, 2), st.head(1, 3)
+    v = st.Add(site, ROWS[:, :8])
+    for before, after in _steered(gpt2, v, PROMPTS[:1], site):
+        assert torch.allclose(after - before, ROWS[: len(before), :8], atol=1e-5)
+    for before, after in _steered(gpt2, v, PROMPTS[:1], neighbor):
+        assert torch.equal(after, before)
+
+
+@pytest.mark.parametrize("engine", ["hf", "bridge"])
+def test_generated_tokens_have_positions_too(models, engine):
+    # Six positions: some in the prompt, some generated (one token per step, from a cache), and
+    # the steps after them are steered by nothing.
+    model, longer = models("gpt2", engine), torch.cat([ROWS, ROWS])[:6]
+    v = 20 * st.Add(SITE, longer)
+    with st.steer(model, v):
+        cached = st.generate(model, PROMPTS, chat=False, max_new_tokens=8)
+    with st.steer(model, v.at(st.prompt)):
+        prompt_only = st.generate(model, PROMPTS, chat=False, max_new_tokens=8)
+    for prompt, text in zip(PROMPTS, cached, strict=True):
+        whole = prompt
+        with st.steer(model, v):
+            for _ in range(len(text.split())):
+                whole += " " + st.generate(model, whole, chat=False, max_new_tokens=1)
+        assert whole == f"{prompt} {text}"
+    assert cached[0] != prompt_only[0]
+    assert cached[1] == prompt_only[1]  # its prompt has more than six tokens
+
+
+def test_vectors_have_strengths_of_their_own_per_sample(gpt2):
+    v = st.Add(SITE, ROWS)
+    with st.steer(gpt2, v, torch.tensor([1.0, 0.0, -2.0])):
+        found = st.logits(gpt2, PROMPTS, chat=False)[:, -1]
+    for row, (prompt, strength) in enumerate(zip(PROMPTS, (1.0, 0.0, -2.0), strict=True)):
+        with st.steer(gpt2, strength * v):
+            alone = st.logits(gpt2, prompt, chat=False)[0, -1]
+        assert torch.allclose(found[row], alone, atol=1e-4)
+
+
+def test_vectors_learn(gpt2):
+    rows = torch.zeros(4, 32, requires_grad=True)
+    with st.steer(gpt2, st.Add(SITE, rows)):
+        st.logits(gpt2, ["sun", "the dog"], chat=False)[:, -1, 9].sum().backward()
+    assert rows.grad.isfinite().all()
+    assert (rows.grad[:3].abs().amax(1) > 0).all()  # BOS and at most two words
+    assert not rows.grad[3].any()
+
+
+def test_vectors_of_another_width_do_not_fit(gpt2):
+    with pytest.raises(ValueError, match="have 32 numbers, the edit has 31"):
+        st.steer(gpt2, st.Add(SITE, ROWS[:, :31]))
+    with pytest.raises(ValueError, match="have 8 numbers, the edit has 32"):
+        st.steer(gpt2, st.Add(st.head(0, 1), ROWS))

@@ -23,6 +23,7 @@ def _all_kinds(model, vector):
         st.Scale(st.resid(3), 0.5, vector(seed=5), 0.1),
         st.Scale(st.resid_pre(0), torch.tensor([0.0, 0.5, 1.0])),
         st.LoReFT(st.resid(0), vector()[None], vector(seed=6)[None], torch.zeros(1)),
+        st.Add(st.mlp_out(1), torch.stack([vector(seed=8), vector(seed=9)])).at(st.prompt),
         st.Add(st.resid(2), vector()).when(st.Readout(SITE, vector(seed=7), 0.5, "max") < 9.0),
     ]
     return sum(parts[1:], add + parts[0])
@@ -94,6 +95,25 @@ def test_a_vector_of_another_width_is_refused_at_loading(gpt2, vector, tmp_path)
     st.Add(SITE, vector(31)).save(path)
     with pytest.raises(ValueError, match="have 32 numbers, the edit has 31"):
         st.load_intervention(path, model=gpt2)
+
+
+def test_vectors_per_position_come_back(gpt2, vector, tmp_path):
+    path, rows = tmp_path / "v.safetensors", torch.stack([vector(seed=n) for n in range(3)])
+    (-2 * st.Add(st.head(1, 2), rows[:, :8]).at(st.prompt - st.last)).save(path)
+    (term,) = st.load_intervention(path, model=gpt2).terms
+    assert torch.equal(term.edit.vectors, -2 * rows[:, :8])
+    assert (term.site, term.positions) == (st.head(1, 2), st.prompt - st.last)
+    st.Add(SITE, rows[:, :8]).save(path)
+    with pytest.raises(ValueError, match="have 32 numbers, the edit has 8"):
+        st.load_intervention(path, model=gpt2)
+
+
+def test_a_parameter_that_learns_is_saved_as_a_value(vector, tmp_path):
+    path, rows = tmp_path / "v.safetensors", vector(12).view(3, 4).requires_grad_()
+    st.Add(SITE, rows).save(path)
+    (term,) = st.load_intervention(path).terms
+    assert torch.equal(term.edit.vectors, rows.detach())
+    assert not term.edit.vectors.requires_grad
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, -3])

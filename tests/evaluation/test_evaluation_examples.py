@@ -19,6 +19,8 @@ def names(tmp_path_factory):
     model, data = st.load("world", engine="hf"), st.world.concept("weather")
     weather = st.diff_means(model, data.train, st.resid(2))
     prompts, judge = ["tell me about the dog .", "write about the cat ."], lambda p, a: len(a)
+    conflicts = st.world.conflicts(30)
+    dial = st.Scale("blocks.0.attn.hook_z[1]", 0.45).at(st.last)
     arms = [evaluation.Arm("weather", weather, (1.0, 1.25)), evaluation.Arm("prompt")]
     return {
         "st": st,
@@ -45,14 +47,22 @@ def names(tmp_path_factory):
         "questions": ["what is the capital of Italy ?", "what is the capital of France ?"],
         "plain": st.world.concept_choices("weather", 5),
         "shifted": st.world.concept_choices("weather", 5, shift="request"),
+        "dial": dial,
+        "choices": conflicts,
+        "flipped": evaluation.flips(model, conflicts, dial),
     }
 
 
-@pytest.mark.parametrize("module", ["evaluation", *MODULES, "world.choices"])
+# In one module: a name -> another one, whose value it has there.
+OWN = {"evaluation.flips": {"table": "flipped"}}
+
+
+@pytest.mark.parametrize("module", ["evaluation", *MODULES, "world.choices", "world.contests"])
 def test_examples_run(names, module):
     home = importlib.import_module(f"steerlib.{module}")
+    own = {name: names[other] for name, other in OWN.get(module, {}).items()}
     failed = doctest.DocTestRunner(checker=_Lenient())
-    for example in doctest.DocTestFinder().find(home, extraglobs=names):
+    for example in doctest.DocTestFinder().find(home, extraglobs=names | own):
         failed.run(example)
     assert not failed.summarize(verbose=False).failed
 
