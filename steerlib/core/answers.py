@@ -23,7 +23,7 @@ from steerlib.core.session import learning
 _SHOWN = 5  # answers that an error lists
 
 
-class Choice(Protocol):
+class TwoAnswers(Protocol):
     """A prompt and two answers to it, such as `st.world.Choice`."""
 
     @property
@@ -48,7 +48,7 @@ class Asked:
 
 
 def encode_choices(
-    model: Model, choices: Sequence[Choice], chat: bool | None = False
+    model: Model, choices: Sequence[TwoAnswers], chat: bool | None = False
 ) -> list[Asked]:
     """Prompts and their two answers, each of which is the one token that follows its prompt.
 
@@ -84,7 +84,7 @@ def encode_choices(
     return found
 
 
-def _check_differ(model: Model, choices: Sequence[Choice], asked: Sequence[Asked]) -> None:
+def _check_differ(model: Model, choices: Sequence[TwoAnswers], asked: Sequence[Asked]) -> None:
     unknown = getattr(model.tokenizer, "unk_token_id", None)
     for choice, item in zip(choices, asked, strict=True):
         both = (item.positive, item.negative)

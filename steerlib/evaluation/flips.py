@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steerlib.core.answers import (
     Asked,
-    Choice,
+    TwoAnswers,
     answer_ids,
     encode_choices,
     margin,
@@ -33,7 +33,7 @@ SIDES = {"plus": 1.0, "minus": -1.0}
 
 def flips(
     model: Model,
-    choices: Sequence[Choice],
+    choices: Sequence[TwoAnswers],
     intervention: Intervention | None,
     strength: float = 1.0,
     *,

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from steerlib.core.answers import Choice
+from steerlib.core.answers import TwoAnswers
 from steerlib.core.capture import capture
 from steerlib.core.edits import LowRank, Scaling
 from steerlib.core.interventions import Intervention, Origin, Term
@@ -29,7 +29,7 @@ By = Literal["value", "size"]
 
 def sadi(
     model: Model,
-    pairs: Sequence[Choice],
+    pairs: Sequence[TwoAnswers],
     sites: Sequence[Site | str],
     k: int,
     *,
@@ -84,7 +84,11 @@ def sadi(
 
 
 def _gaps(
-    model: Model, pairs: Sequence[Choice], sites: Sequence[Site], chat: bool | None, batch_size: int
+    model: Model,
+    pairs: Sequence[TwoAnswers],
+    sites: Sequence[Site],
+    chat: bool | None,
+    batch_size: int,
 ) -> dict[Site, Float[Tensor, " d"]]:
     """D of each site, float64: the mean of h(prompt + positive) - h(prompt + negative)."""
     texts = [_joined(model, pair, pair.positive, chat) for pair in pairs]
@@ -93,7 +97,7 @@ def _gaps(
     return {site: (h[:n].double() - h[n:].double()).mean(0) for site, h in acts.items()}
 
 
-def _joined(model: Model, pair: Choice, answer: str, chat: bool | None) -> str:
+def _joined(model: Model, pair: TwoAnswers, answer: str, chat: bool | None) -> str:
     """The text of a prompt and one answer, which has tokens of its own."""
     text = render(model, pair.prompt, chat if pair.chat is None else pair.chat, pair.system)
     start = encode(model, text, chat=False)[0]
@@ -102,7 +106,7 @@ def _joined(model: Model, pair: Choice, answer: str, chat: bool | None) -> str:
     return text + space + answer
 
 
-def _checked(pairs: Sequence[Choice], sites: Sequence[Site | str], by: str) -> list[Site]:
+def _checked(pairs: Sequence[TwoAnswers], sites: Sequence[Site | str], by: str) -> list[Site]:
     where = list(dict.fromkeys(as_site(site) for site in sites))
     kinds = {site.kind if site.index is None else f"one {site.kind}" for site in where}
     if not len(pairs):

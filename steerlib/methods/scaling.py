@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlib.core.answers import Choice, answer_ids, encode_choices, margin, next_scores
+from steerlib.core.answers import TwoAnswers, answer_ids, encode_choices, margin, next_scores
 from steerlib.core.edits import Edit, LowRank, Scaling, Vectors
 from steerlib.core.fitting import Plan
 from steerlib.core.interventions import Add, Intervention, Origin, Scale
@@ -52,7 +52,7 @@ def components(model: Model) -> list[Site]:
 
 def activ_scalar(
     model: Model,
-    choices: Sequence[Choice],
+    choices: Sequence[TwoAnswers],
     sites: Sites,
     at: At = None,
     *,
@@ -101,7 +101,7 @@ def activ_scalar(
 
 def steer_vec(
     model: Model,
-    choices: Sequence[Choice],
+    choices: Sequence[TwoAnswers],
     sites: Sites,
     at: At = None,
     *,
@@ -127,7 +127,7 @@ def steer_vec(
 
 def dyn_scalar(
     model: Model,
-    choices: Sequence[Choice],
+    choices: Sequence[TwoAnswers],
     sites: Sites,
     at: At = everywhere,
     *,
@@ -160,7 +160,7 @@ def dyn_scalar(
 
 def scale_gradients(
     model: Model,
-    choices: Sequence[Choice],
+    choices: Sequence[TwoAnswers],
     sites: Sites,
     at: At = None,
     *,
@@ -244,7 +244,7 @@ def _values(edit: Edit) -> Tensor:
 def _fitted(
     name: str,
     model: Model,
-    choices: Sequence[Choice],
+    choices: Sequence[TwoAnswers],
     sites: Sites,
     at: At,
     make: Make,
