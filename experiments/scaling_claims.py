@@ -23,6 +23,7 @@ METHODS = ("activ", "vec", "dyn")
 # A point of a plane must flip this share of the prompts of training countries to be chosen.
 ENOUGH = 0.95
 SPARSE = 0.05
+COMPONENTS = 25
 
 
 def record_all(parts: Parts) -> None:
@@ -89,7 +90,7 @@ def plane_points(shards: Shards) -> pd.DataFrame:
     """Mean two-way flips, KL and share of places of each point, on train and test countries."""
     rows = []
     for (_, method, faithful, minimal, seed), shard in shards.items():
-        share = len(shard["places"]) / shard["total"][0]["total"]
+        share = len(shard["places"]) / _total(method, shard)
         for split in ("train", "test"):
             means = pd.DataFrame(shard[split]).groupby("unit")[["both", "kl"]].mean().mean()
             rows.append(
@@ -98,6 +99,12 @@ def plane_points(shards: Shards) -> pd.DataFrame:
             )  # fmt: skip
     keys = ["method", "faithful", "minimal", "split"]
     return pd.DataFrame(rows).groupby(keys, as_index=False)[["both", "kl", "share"]].mean()
+
+
+def _total(method: str, shard: Mapping[str, Any]) -> int:
+    """How many places a method could use; DynScalar acts at all positions of a component."""
+    places = int(shard["total"][0]["total"])
+    return COMPONENTS if method == "dyn" else places
 
 
 def chosen_points(shards: Shards) -> dict[str, tuple[str, str, str]]:
@@ -125,8 +132,8 @@ def _planes(shards: Shards) -> None:
         found[name] = frame(own, "test")
         _many(f"plane_{name}", found[name], "both kl top_plus top_minus")
         counts = pd.Series([len(shard["places"]) for shard in own.values()])
-        shares = counts / [shard["total"][0]["total"] for shard in own.values()]
-        _mean(f"plane_{name}_places", counts, 3)
+        shares = counts / [_total(method, shard) for shard in own.values()]
+        _mean(f"plane_{name}_places", counts, 0.5)
         _mean(f"plane_{name}_share", shares, 0.02)
         st.record(f"scaling.plane_{name}_faithful", float(faithful), 0)
         st.record(f"scaling.plane_{name}_minimal", float(minimal), 0)
@@ -170,7 +177,7 @@ def _controls(shards: Shards, suffix: str) -> None:
             _write(f"activ_minus_{arm}_{measure}{suffix}", difference, 0.08, len(left))
     places = frame(shards, "places")
     for site, own in places[places["arm"] == "activ"].groupby("site"):
-        _mean(f"alpha_{_short(str(site))}{suffix}", own["value"], 0.1)
+        _mean(f"alpha_{_short(str(site))}{suffix}", own["value"], 0.05)
 
 
 def _short(site: str) -> str:
@@ -257,9 +264,14 @@ def _components(shards: Shards, suffix: str) -> None:
     for site, row in table.iterrows():
         if row["alpha"] or abs(row["ablated"]) > 0.7 or row["patched"] > 0.2:
             name = _short(str(site))
-            for column, tol in (("slope", 1.5), ("ablated", 1.5), ("patched", 0.1), ("alone", 0.1)):
+            for column, tol in (
+                ("slope", 0.5),
+                ("ablated", 0.5),
+                ("patched", 0.05),
+                ("alone", 0.05),
+            ):
                 st.record(f"scaling.part_{name}_{column}{suffix}", float(row[column]), tol)
-            st.record(f"scaling.part_{name}_alone_kl{suffix}", float(row["alone_kl"]), 0.1)
+            st.record(f"scaling.part_{name}_alone_kl{suffix}", float(row["alone_kl"]), 0.05)
     size = table.abs()
     for column in ("slope", "ablated", "patched", "alone"):
         found = float(size["alpha"].corr(size[column], method="spearman"))

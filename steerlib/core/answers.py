@@ -70,7 +70,9 @@ def encode_choices(
         text = render(model, choice.prompt, own, choice.system)
         answers = []
         for answer in (choice.positive, choice.negative):
-            answers.append(continuation(model, text, answer, ids, room=1))
+            if not answer.strip():
+                raise ValueError(f"the answers of {choice.prompt!r} must be words, got {answer!r}")
+            answers.append(continuation(model, text, answer, ids))
             if len(answers[-1]) > 1:
                 long[answer] = model.tokenizer.convert_ids_to_tokens(answers[-1])
         found.append(Asked(ids, answers[0][0], answers[1][0]))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_NEWTON = 20  # steps; each at least doubles the digits near the root
+_NEWTON = 20  # steps; near the root each about doubles the digits
 
 
 def shrink_groups(
@@ -49,7 +49,9 @@ def _norms(z: Float[Tensor, "... d"], radius: Float[Tensor, "... d"]) -> Float[T
     """
     t = torch.zeros_like(z[..., :1])
     for _ in range(_NEWTON):
-        total = (z / (t + radius)).square().sum(-1, keepdim=True)
-        slope = (z.square() / (t + radius) ** 3).sum(-1, keepdim=True) / total**1.5
-        t = t + torch.where(total > 1, (1 - total.rsqrt()) / slope, 0.0)
+        ratios = z / (t + radius)
+        size = ratios.norm(dim=-1, keepdim=True)
+        # Squares of ratios that are large as well as small would leave the range of float32.
+        slope = ((ratios / size).square() / (t + radius)).sum(-1, keepdim=True)
+        t = t + torch.where(size > 1, (size - 1) / slope, 0.0)
     return t

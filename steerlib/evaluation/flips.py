@@ -87,7 +87,7 @@ def flip_summary(
         Index: the columns of `flips`; columns: mean, low, high, n.
 
     Raises:
-        ValueError: fewer than two units.
+        ValueError: fewer than two units, or not one for each row.
 
     Chapter: scaling.
 
@@ -96,7 +96,11 @@ def flip_summary(
     """
     numbers = table.astype(float)
     if units is not None:
-        numbers = numbers.groupby(list(units)).mean()
+        if len(units) != len(numbers):
+            raise ValueError(f"there are {len(units)} units for {len(numbers)} rows; give one each")
+        numbers = numbers.groupby(
+            pd.factorize(pd.Series(list(units)).astype(str), sort=True)[0]
+        ).mean()
     lines = {name: _line(bootstrap_mean(numbers[name], level, seed=seed)) for name in numbers}
     return pd.DataFrame(lines).T.assign(n=len(numbers))
 

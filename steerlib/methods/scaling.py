@@ -90,7 +90,7 @@ def activ_scalar(
     Source: Stoehr et al. 2024, sections 2 and 3. Chapter: scaling.
 
     Example:
-        >>> data = st.world.conflicts(relations=("city",))
+        >>> data = st.world.conflicts(16, relations=("city",))
         >>> dial = st.activ_scalar(model, data, st.components(model))
         >>> with st.steer(model, dial, strength=-1.0):
         ...     st.generate(model, "Rome is in France . Rome is in", chat=False, max_new_tokens=1)
