@@ -98,9 +98,8 @@ def flip_summary(
     if units is not None:
         if len(units) != len(numbers):
             raise ValueError(f"there are {len(units)} units for {len(numbers)} rows; give one each")
-        numbers = numbers.groupby(
-            pd.factorize(pd.Series(list(units)).astype(str), sort=True)[0]
-        ).mean()
+        codes, _ = pd.factorize(pd.Series(list(units), dtype=object), sort=True)
+        numbers = numbers.groupby(codes).mean()
     lines = {name: _line(bootstrap_mean(numbers[name], level, seed=seed)) for name in numbers}
     return pd.DataFrame(lines).T.assign(n=len(numbers))
 
