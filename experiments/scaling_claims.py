@@ -160,6 +160,10 @@ def _losses(shards: Shards, suffix: str) -> None:
     table = frame(shards, "rows")
     for (method, objective), own in table.groupby(["method", "objective"]):
         _many(f"loss_{method}_{objective}", own, "both kl mass_plus mass_minus", suffix)
+    one = table[table["objective"] == "one_way"]
+    odd, even = ((one["margin_plus"] + sign * one["margin_minus"]) / 2 for sign in (-1, 1))
+    _record(f"one_way_odd{suffix}", per_unit(one.assign(value=odd), "value"), 0.5)
+    _record(f"one_way_even{suffix}", per_unit(one.assign(value=even), "value"), 0.5)
 
 
 def _controls(shards: Shards, suffix: str) -> None:
@@ -167,7 +171,7 @@ def _controls(shards: Shards, suffix: str) -> None:
     found = {str(arm): own for arm, own in table.groupby("arm")}
     found["random"] = frame(shards, "random")
     for arm, own in found.items():
-        _many(f"arm_{arm}", own, "both kl margin_plus margin_minus", suffix)
+        _many(f"arm_{arm}", own, "both kl top_plus top_minus", suffix)
     draws = found["random"].groupby(["key", "draw"])["both"].mean()
     st.record(f"scaling.random_most{suffix}", float(draws.max()), 0.1, n=len(draws))
     for arm in ("vec", "dyn", "sadi", "prompt"):
@@ -201,12 +205,21 @@ def _transfer(shards: Shards, suffix: str) -> None:
             _record(f"{moved}_t{template}{suffix}",
                     per_unit(plain[plain["template"] == template], "both"), 0.1)  # fmt: skip
         _record(f"{moved}_kl{suffix}", per_unit(plain, "kl"), 0.1)
+        if method == "activ" and name.startswith("one_"):
+            for head in ("0.attn.hook_z[2]", "0.attn.hook_z[3]"):
+                values = [_value(shard["places"], f"blocks.{head}") for shard in own.values()]
+                _mean(f"{moved}_{_short(f'blocks.{head}')}{suffix}", pd.Series(values), 0.05)
         _record(f"{moved}_ioi{suffix}", per_unit(frame(own, "ioi"), "both"), 0.1)
         price = frame(own, "price")
         for (measure, strength), rows in price.groupby(["measure", "strength"]):
             side = {1.0: "plus", -1.0: "minus"}.get(float(strength))
             if side:
                 _mean(f"{moved}_{measure}_{side}{suffix}", rows["mean"], 0.03)
+
+
+def _value(places: list[dict[str, Any]], site: str) -> float:
+    """The scalar of a site, 0 where it has none."""
+    return next((float(row["value"]) for row in places if row["site"] == site), 0.0)
 
 
 def _curve(shards: Shards, suffix: str) -> None:
@@ -223,19 +236,6 @@ def _curve(shards: Shards, suffix: str) -> None:
     for cue in ("", "book", "liar"):
         rows = own[(own["cue"] == cue) & (own["beta"] == 0)]
         _record(f"margin_{cue or 'none'}{suffix}", per_unit(rows, "margin_plus"), 0.5)
-    _parity(table[table["cue"] == ""], suffix)
-
-
-def _parity(table: pd.DataFrame, suffix: str) -> None:
-    """The parts of Delta that are odd and even in beta, at beta = 1."""
-    for method, own in table.groupby("method"):
-        wide = own.assign(seed=own["key"].map(lambda key: key[-1])).pivot_table(
-            index=["unit", "seed"], columns="beta", values="margin_plus"
-        )
-        odd = (wide[1.0] - wide[-1.0]) / 2
-        even = (wide[1.0] + wide[-1.0]) / 2 - wide[0.0]
-        _record(f"odd_{method}{suffix}", odd.groupby("unit").mean(), 0.5)
-        _record(f"even_{method}{suffix}", even.groupby("unit").mean(), 0.5)
 
 
 def _ioi(shards: Shards, suffix: str) -> None:

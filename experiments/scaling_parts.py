@@ -25,7 +25,14 @@ from experiments.scaling_data import (
     swapped,
 )
 from steerlib import evaluation as ev
-from steerlib.core.answers import answer_ids, encode_choices, margin, next_scores, other_kl
+from steerlib.core.answers import (
+    answer_ids,
+    encode_choices,
+    margin,
+    next_scores,
+    other_kl,
+    others_log_p,
+)
 from steerlib.core.fitting import Plan, fit
 from steerlib.evaluation.shards import Shard
 from steerlib.methods.layout import layout_of
@@ -139,29 +146,23 @@ def _diff_means(net: st.Model, train: Contests) -> Iterable[tuple[str, st.Interv
             yield f"{name}, layer {layer}, {at}", v.at(at)
 
 
-def _asked(net: st.Model, report: Contests) -> list[dict[str, Any]]:
-    """Prompting: the book as the source for +1, the liar for -1."""
-    base = ev.flips(net, report, None)
-    sides = {cue: ev.flips(net, [_cued(c, cue) for c in report], None) for cue in ("book", "liar")}
-    plus, minus = sides["book"].margin, sides["liar"].margin
-    kl = {cue: _kl(net, report, [_cued(c, cue) for c in report]) for cue in sides}
-    table = base.assign(
-        margin_plus=plus, margin_minus=minus, both=(plus > 0) & (minus < 0),
-        effect=((plus > 0).astype(float) + (minus < 0)) / 2,
-        mass_plus=sides["book"].mass, mass_minus=sides["liar"].mass,
-        kl_plus=kl["book"], kl_minus=kl["liar"],
-        kl=[(a + b) / 2 for a, b in zip(kl["book"], kl["liar"], strict=True)],
-    )  # fmt: skip
-    return by_unit(table, report)
-
-
 @torch.no_grad()
-def _kl(net: st.Model, before: Contests, after: Contests) -> list[float]:
-    """KL over the other tokens between two ways to ask."""
-    asked = encode_choices(net, before)
-    cued = encode_choices(net, after)
-    first, second = (next_scores(net, items).double() for items in (asked, cued))
-    return other_kl(first, second, *answer_ids(asked)).tolist()
+def _asked(net: st.Model, report: Contests) -> list[dict[str, Any]]:
+    """Prompting: the book as the source for +1, the liar for -1; compared with no source."""
+    asked = encode_choices(net, report)
+    pair, before = answer_ids(asked), next_scores(net, asked).double()
+    columns: dict[str, torch.Tensor] = {}
+    for side, cue in (("plus", "book"), ("minus", "liar")):
+        after = next_scores(net, encode_choices(net, [_cued(c, cue) for c in report])).double()
+        tops = [others_log_p(scores, *pair).argmax(-1) for scores in (before, after)]
+        columns |= {
+            f"margin_{side}": margin(after, *pair),
+            f"kl_{side}": other_kl(before, after, *pair),
+            f"top_{side}": tops[0] == tops[1],
+        }
+    table = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
+    both = (table.margin_plus > 0) & (table.margin_minus < 0)
+    return by_unit(table.assign(both=both, kl=(table.kl_plus + table.kl_minus) / 2), report)
 
 
 # --- objectives

@@ -97,6 +97,7 @@ def learn(
     objective: Objective,
     plan: Plan,
     name: str,
+    about: str,
     checkpoint: str | None,
 ) -> History:
     """Minimize L in place; each vector of a parameter is what is learned at one place.
@@ -115,9 +116,9 @@ def learn(
         return shrink_groups(value, step, objective.minimality)
 
     encoded = [Encoded([*item.ids, item.positive, item.negative], len(item.ids)) for item in asked]
-    about = about_fit(model, encoded, name, objective)
-    return fit(parameters, loss, len(asked), plan, prox=prox, checkpoint=checkpoint, about=about,
-               name=name)  # fmt: skip
+    known_by = about_fit(model, encoded, about, objective)
+    return fit(parameters, loss, len(asked), plan, prox=prox, checkpoint=checkpoint,
+               about=known_by, name=name)  # fmt: skip
 
 
 def both_ways(

@@ -5,6 +5,7 @@ Chapter: scaling.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from steerlib.core.answers import Asked
 from steerlib.core.interventions import Intervention, Term
 from steerlib.core.model import Model
-from steerlib.core.positions import Positions, as_positions
+from steerlib.core.positions import Positions, as_positions, to_json
 from steerlib.core.sites import Site, as_site, resolve, width
 
 Sites = Sequence[Site | str] | Site | str
@@ -43,11 +44,14 @@ class Layout:
     slots: int
 
     @property
-    def at(self) -> str:
-        """The positions in words."""
-        if self.selections is None:
-            return f"{self.slots} positions"
-        return ", ".join(str(positions) for positions in self.selections)
+    def key(self) -> str:
+        """What is learned where, as text; another layout has another one.
+
+        Raises:
+            ValueError: a mask among the positions, which has no name.
+        """
+        at = self.slots if self.selections is None else [to_json(p) for p in self.selections]
+        return json.dumps([[site.name for site in self.sites], at])
 
     def zeros(self, device: torch.device) -> Parameters:
         """The parameters, as leaves with gradient; sites of one size share a tensor."""

@@ -73,12 +73,13 @@ def activ_scalar(
             layers.
         at: None learns a number for each token position, for prompts that are aligned token by
             token; a selection of positions, or several, one for each selection, for prompts of any
-            length.
+            length. A selection must find a token in every batch.
         objective: default: margin 2, lambda_F = 1, lambda_M = .05.
         plan: default: 30 epochs in batches of 32 at a learning rate of .05. Gradients are not
             clipped, whatever it says.
         chat: how prompts are read whose choice leaves it open; False is raw text.
-        checkpoint: a file that is written after each epoch; a fit that was stopped goes on from it.
+        checkpoint: a file that is written after each epoch; a fit of the same prompts and choices
+            that was stopped goes on from it. Not with positions given as a mask.
 
     Returns:
         An intervention for strengths in [-1, 1]; terms that are all zero are left out.
@@ -263,7 +264,8 @@ def _fitted(
         return layout.build(values, make)
 
     plan = replace(plan, clip=None)
-    learn(model, asked, parameters, build, objective, plan, f"{name} at {layout.at}", checkpoint)
+    about = f"{name} {layout.key}" if checkpoint else name
+    learn(model, asked, parameters, build, objective, plan, name, about, checkpoint)
     found = build({key: value.detach().cpu() for key, value in parameters.items()})
     kept = tuple(term for term in found.terms if _values(term.edit).any())
     if not kept:

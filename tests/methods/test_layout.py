@@ -55,10 +55,23 @@ def test_selections_become_one_term_each_and_aligned_positions_one_term_per_site
     assert {t.positions for t in built.terms} == {st.everywhere}
 
 
-def test_positions_have_words(gpt2):
-    assert laid_out(gpt2).at == "6 positions"
-    assert laid_out(gpt2, at=["last", st.prompt - st.last]).at == "last, (prompt - last)"
+def test_another_layout_has_another_key(gpt2):
+    layouts = [
+        laid_out(gpt2),
+        laid_out(gpt2, at="last"),
+        laid_out(gpt2, at=["last", st.prompt - st.last]),
+        laid_out(gpt2, st.mlp_out(1)),
+        laid_out(gpt2, [st.mlp_out(1), st.mlp_out(0)], at="last"),
+        laid_out(gpt2, [st.mlp_out(0), st.mlp_out(1)], at="last"),
+    ]
+    assert len({layout.key for layout in layouts}) == len(layouts)
     assert laid_out(gpt2, st.mlp_out(1), "last", [*DOGS, LONGER]).slots == 1
+
+
+def test_a_mask_has_no_key(gpt2):
+    layout = laid_out(gpt2, at=st.mask(torch.tensor([False, True])))
+    with pytest.raises(ValueError, match="belongs to one batch"):
+        layout.key  # noqa: B018
 
 
 def test_bad_sites_and_positions_are_named(gpt2):
