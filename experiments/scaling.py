@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import steerlib as st
-from experiments import scaling_claims, scaling_figures, scaling_parts
+from experiments import scaling_claims, scaling_components, scaling_figures, scaling_parts
 from experiments.scaling_data import (
     CHOOSE,
     CUES,
@@ -168,6 +168,7 @@ def parts() -> dict[str, tuple[Any, list[Any]]]:
         **{
             name: (work, list(product(MODELS, SEEDS))) for name, work in scaling_parts.PARTS.items()
         },
+        "components": (scaling_components.components, list(product(MODELS, SEEDS))),
         "planes": (plane, planes),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.scaling_claims import component_table, plane_points
+from experiments.scaling_claims import chosen_points, component_table, plane_points
 from experiments.scaling_data import RELATIONS, frame
 from steerlib.teaching import plots
 
@@ -21,15 +21,25 @@ LOOK = {"activ": ("#0072b2", "o"), "dyn": ("#009e73", "D"), "vec": ("#d55e00", "
 def planes(shards: Shards) -> None:
     """Two-way flips against KL and against the share of places that are not zero."""
     table = plane_points(shards)
-    with plots.figure(columns=2, height=4.0) as (fig, axes):
+    chosen = {
+        point for name, point in chosen_points(shards).items() if name.startswith(("any", "sparse"))
+    }
+    table["chosen"] = [
+        (row.method, row.faithful, row.minimal) in chosen and row.split == "test"
+        for row in table.itertuples()
+    ]
+    with plots.figure(columns=2, height=4.4) as (fig, axes):
         for ax, column in zip(axes, ("kl", "share"), strict=True):
             for method, (color, marker) in LOOK.items():
                 own = table[table["method"] == method]
                 test, train = (own[own["split"] == split] for split in ("test", "train"))
-                ax.plot(train[column], train["both"], "x", color=color, alpha=0.45, markersize=5)
+                ax.plot(train[column], train["both"], "x", color=color, alpha=0.6, markersize=5)
                 ax.plot(test[column], test["both"], marker, color=color, label=NAMES[method],
                         markersize=5)  # fmt: skip
-            ax.set(xscale="log", ylim=(0.35, 1.03))
+                ringed = own[own["chosen"]]
+                ax.plot(ringed[column], ringed["both"], "o", markersize=13, color="#222222",
+                        fillstyle="none")  # fmt: skip
+            ax.set(xscale="log", ylim=(0.6, 1.02))
         axes[0].set(xlabel="KL of the other tokens (nats)", ylabel="two-way flips")
         axes[1].set(xlabel="share of places not zero")
         axes[1].axvline(0.05, color="#222222", linewidth=0.8, linestyle=":")
@@ -62,14 +72,18 @@ def transfer(shards: Shards) -> None:
             for template in range(5)
         }
     with plots.figure(height=4.6) as (fig, [ax]):
+        fig.set_size_inches(7.6, 4.6)
         grid = pd.DataFrame(rows).T
         ax.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         ax.set_xticks(range(len(grid.columns)), grid.columns, rotation=90, fontsize=8)
         ax.set_yticks(range(len(grid)), grid.index, fontsize=9)
         for (y, x), value in _cells(grid):
             color = "#ffffff" if value < 0.6 else "#000000"
-            ax.text(x, y, f"{value:.2f}".removeprefix("0"), ha="center", va="center", fontsize=6,
-                    color=color)  # fmt: skip
+            if value < 0.995:
+                ax.text(x, y, f"{value:.2f}".removeprefix("0"), ha="center", va="center",
+                        fontsize=7, color=color)  # fmt: skip
+        for edge in (4.5, 9.5, 14.5):
+            ax.axvline(edge, color="white", linewidth=2)
         _save(fig, "scaling-transfer")
 
 

@@ -74,12 +74,12 @@ _EXPORTS = {
     "methods.reps": ("reps",),
     "methods.reft": ("reft_r1", "supervised_vector"),
     "methods.flipping": ("Objective",),
+    "methods.places": ("places",),
     "methods.sadi": ("sadi",),
     "methods.scaling": (
         "activ_scalar",
         "components",
         "dyn_scalar",
-        "places",
         "scale_gradients",
         "steer_vec",
     ),

@@ -60,6 +60,7 @@ from steerlib.methods.flipping import Objective as Objective
 from steerlib.methods.learned import Dialogues as Dialogues
 from steerlib.methods.learned import learned as learned
 from steerlib.methods.loreft import loreft as loreft
+from steerlib.methods.places import places as places
 from steerlib.methods.reft import reft_r1 as reft_r1
 from steerlib.methods.reft import supervised_vector as supervised_vector
 from steerlib.methods.reps import reps as reps
@@ -67,7 +68,6 @@ from steerlib.methods.sadi import sadi as sadi
 from steerlib.methods.scaling import activ_scalar as activ_scalar
 from steerlib.methods.scaling import components as components
 from steerlib.methods.scaling import dyn_scalar as dyn_scalar
-from steerlib.methods.scaling import places as places
 from steerlib.methods.scaling import scale_gradients as scale_gradients
 from steerlib.methods.scaling import steer_vec as steer_vec
 from steerlib.methods.tuned import Tuned as Tuned

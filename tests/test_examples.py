@@ -15,7 +15,7 @@ MODULES = [
     *(f"core.{name}" for name in ("alignment", "proximal")),
     *(f"methods.{name}" for name in ("directions", "components", "actadd", "reft", "reps")),
     *(f"methods.{name}" for name in ("loreft", "tuned", "learned", "bag_of_words", "attribution")),
-    *(f"methods.{name}" for name in ("scaling", "sadi")),
+    *(f"methods.{name}" for name in ("scaling", "places", "sadi")),
     "recommendation",
     "statistics",
 ]

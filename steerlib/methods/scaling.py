@@ -10,14 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.core.answers import TwoAnswers, answer_ids, encode_choices, margin, next_scores
-from steerlib.core.edits import Edit, LowRank, Scaling, Vectors
 from steerlib.core.fitting import Plan
 from steerlib.core.interventions import Add, Intervention, Origin, Scale
 from steerlib.core.model import Model
@@ -26,9 +24,7 @@ from steerlib.core.sites import Site, head, mlp_out
 from steerlib.core.steering import steer
 from steerlib.methods.flipping import Objective, learn
 from steerlib.methods.layout import At, Make, Parameters, Sites, layout_of
-
-if TYPE_CHECKING:
-    import pandas as pd
+from steerlib.methods.places import size_of
 
 SCALARS = Plan(epochs=30, batch_size=32, lr=0.05, clip=None)
 VECTORS = Plan(epochs=30, batch_size=32, lr=0.05, clip=None)
@@ -197,51 +193,6 @@ def scale_gradients(
     return {site: rows[:, 0] for site, rows in layout.rows(means)}
 
 
-def places(intervention: Intervention) -> pd.DataFrame:
-    """What was learned where, one row per place that is not zero.
-
-    Args:
-        intervention: from `activ_scalar`, `steer_vec` or `dyn_scalar`.
-
-    Returns:
-        `site`; `at`, the position (0 = BOS) of aligned prompts or the selection's name; `value`:
-        alpha, ||v|| or ||(u, b)||.
-
-    Raises:
-        ValueError: another kind of edit.
-
-    Chapter: scaling.
-
-    Example:
-        >>> places(st.Scale(st.head(0, 1), [0.0, 0.5]))
-                              site  at  value
-        0  blocks.0.attn.hook_z[1]   1    0.5
-    """
-    import pandas as pd
-
-    rows = []
-    for term in intervention.terms:
-        values = _values(term.edit)
-        slots = range(len(values)) if values.ndim else [str(term.positions)]
-        found = zip(slots, values.reshape(-1).tolist(), strict=True)
-        rows += [(term.site.name, slot, value) for slot, value in found if value]
-    return pd.DataFrame(rows, columns=["site", "at", "value"])
-
-
-def _values(edit: Edit) -> Tensor:
-    """One number for each position that an edit was learned at, or a single one."""
-    match edit:
-        case Vectors():
-            return edit.vectors.norm(dim=1)
-        case Scaling(alpha, None):
-            return alpha
-        case Scaling():
-            return torch.cat([edit.tensors["read"], edit.tensors["bias"][None]]).norm()
-        case LowRank() if edit.is_constant:
-            return edit.constant.norm()
-    raise ValueError(f"a scale or a constant is needed, got {type(edit).__name__}")
-
-
 def _fitted(
     name: str,
     model: Model,
@@ -267,7 +218,7 @@ def _fitted(
     about = f"{name} {layout.key}" if checkpoint else name
     learn(model, asked, parameters, build, objective, plan, name, about, checkpoint)
     found = build({key: value.detach().cpu() for key, value in parameters.items()})
-    kept = tuple(term for term in found.terms if _values(term.edit).any())
+    kept = tuple(term for term in found.terms if size_of(term.edit).any())
     if not kept:
         warnings.warn(
             f"every number of {name} is 0: no place has a slope above minimality="
