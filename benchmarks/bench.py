@@ -24,10 +24,12 @@ from benchmarks.table import insert
 from benchmarks.ties import alone, ties
 from benchmarks.timing import Ratio, race
 from steerlib import evaluation as ev
+from steerlib.core.answers import encode_choices, next_scores
 from steerlib.core.capture import positions_and_mask
 from steerlib.core.prompts import encode, pad
 from steerlib.evaluation.judges import grades
 from steerlib.evaluation.sweep import Study, sweep
+from steerlib.methods.flipping import both_ways
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH, NEW_TOKENS, TEXTS = 16, 48, 128
@@ -227,6 +229,29 @@ def sweeping(prompts: list[str]) -> None:
     report_ratio("sweep_to_single", batched, single, rounds=5, kind="times")
 
 
+def scaling() -> None:
+    """A scalar for each head, MLP and position; both directions of all prompts in one batch."""
+    model = st.load("world", engine="hf")
+    data = st.world.conflicts(TEXTS, relations=("city",))
+    sites = st.components(model)
+    start = perf_counter()
+    dial = st.activ_scalar(model, data, sites)
+    report("fit_scalars_seconds", perf_counter() - start, "seconds")
+    asked = encode_choices(model, data[:BATCH])
+
+    def single() -> None:
+        for item in asked:
+            for sign in (1.0, -1.0):
+                with torch.no_grad(), st.steer(model, dial, sign):
+                    next_scores(model, [item])
+
+    def batched() -> None:
+        with torch.no_grad():
+            both_ways(model, asked, dial)
+
+    report_ratio("flip_to_single", batched, single, kind="times")
+
+
 def starting() -> None:
     """Import and load times in fresh processes."""
     load = "steerlib.load('world')"
@@ -244,6 +269,7 @@ def main() -> None:
     capturing(prompts)
     fitting()
     sweeping(prompts[:BATCH])
+    scaling()
     starting()
     report("training_tokens_per_second", training_rate(), "rate")
     if os.environ.get("STEERLIB_RECORD") == "1":

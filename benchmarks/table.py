@@ -19,6 +19,8 @@ ROWS = [
     ("`probe` from them", "fit_probe_seconds", "{:.2f} s", "≤ 5 s"),
     ("`sweep` : one `generate` per prompt and strength", "sweep_to_single", "{:.1f} ×", "≥ 5"),
     ("... answers that differ, each by a tie of two tokens", "sweep_ties", "{:.0f}", ""),
+    ("225 scalars of the world model, 120 steps", "fit_scalars_seconds", "{:.1f} s", "≤ 20 s"),
+    ("both directions of 16 prompts : one by one", "flip_to_single", "{:.1f} ×", ""),
     ("`import steerlib`", "import_seconds", "{:.2f} s", "≤ 0.2 s"),
     ("first use: import and `load`", "first_use_seconds", "{:.1f} s", "≤ 6 s"),
     ("`load`, once torch is imported", "load_seconds", "{:.2f} s", "≤ 1 s"),
