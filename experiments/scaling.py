@@ -29,6 +29,7 @@ from experiments.scaling_data import (
     SHARED,
     TEMPLATES,
     TRAIN,
+    WHERE,
     fitted,
     load,
     measured,
@@ -65,6 +66,7 @@ def plane(model: str, method: str, faithful: str, minimal: str, seed: str) -> Sh
         "places": st.places(dial).to_dict("records"),
         "total": [{"total": total(net, data)}],
         "train": measured(net, data, dial),
+        "selection": measured(net, prompts("one_city", "selection", number, CHOOSE), dial),
         "test": measured(net, prompts("one_city", "test", number, REPORT), dial),
     }
 
@@ -75,6 +77,14 @@ def rate(method: str, lr: str, seed: str) -> Shard:
     dial = fitted(net, method, prompts("one_city", "train", number, TRAIN), rate=float(lr),
                   seed=number)  # fmt: skip
     table = ev.flips(net, prompts("one_city", "selection", number, CHOOSE), dial)
+    return {"loss": [{"loss": scaling_parts.loss(table)}]}
+
+
+def where(place: str, seed: str) -> Shard:
+    """The loss of vectors on the selection split, by the positions that they are added at."""
+    net, number = load("world"), int(seed)
+    dial = fitted(net, "vec", prompts("all", "train", number, SHARED), WHERE[place], seed=number)
+    table = ev.flips(net, prompts("all", "selection", number, CHOOSE), dial)
     return {"loss": [{"loss": scaling_parts.loss(table)}]}
 
 
@@ -154,15 +164,15 @@ def parts() -> dict[str, tuple[Any, list[Any]]]:
         for method, minimal in MINIMAL.items()
         for model, f, m, s in product(("world",), FAITHFUL, minimal, SEEDS)
     ]
-    sets = [("activ", name) for name in SETS] + [
-        (m, name) for m in ("vec", "dyn") for name in ("all", "plain", "one_city")
-    ]
+    sets = [("activ", name) for name in SETS]
+    sets += [(m, name) for m in ("vec", "dyn") for name in ("all", "one_city")]
     sets += [("aligned", "one_city"), ("aligned", "one_capital")]
     prices = [(m, str(v), s) for m, values in PRICES.items() for v in values for s in SEEDS]
     moved = [(model, *pair, s) for model, pair, s in product(MODELS, sets, SEEDS)]
     return {
         "rates": (rate, rates),
         "prices": (price, prices),
+        "where": (where, [(place, s) for place in WHERE for s in SEEDS]),
         "sites": (sites, list(product(MODELS, SITES, SEEDS))),
         "transfer": (transfer, moved),
         **{

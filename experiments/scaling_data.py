@@ -19,13 +19,17 @@ TEMPLATES = (0, 1, 2, 3, 4)
 CUES = ("", "book", "liar")
 TRAIN, CHOOSE, REPORT = 128, 64, 144
 SHARED = 192  # prompts of several relations and templates to fit on
+# Selections of positions that vectors were tried at, on the selection split.
+WHERE = {
+    "two": [st.last, st.prompt - st.last],
+    "last": st.last,
+    "everywhere": st.everywhere,
+}
 # Where a dial acts on prompts of different lengths; "aligned" counts positions from the start.
-POSITIONS = {"activ": st.last, "vec": st.last, "dyn": st.everywhere, "aligned": None}
+POSITIONS = {"activ": st.last, "vec": WHERE["two"], "dyn": st.everywhere, "aligned": None}
 # What is fitted on: relations and templates. "rest_city" is all relations but one.
 SETS: dict[str, dict[str, Any]] = {
     "all": {"relations": RELATIONS, "templates": (0, 1, 2)},
-    "plain": {"relations": RELATIONS, "templates": (0,)},
-    "every": {"relations": RELATIONS, "templates": TEMPLATES},
     **{f"one_{r}": {"relations": (r,), "templates": (0,)} for r in RELATIONS},
     **{
         f"rest_{r}": {
@@ -37,11 +41,11 @@ SETS: dict[str, dict[str, Any]] = {
 }
 # Learning rates that were tried on the selection split; the first is the one in use.
 RATES = {"activ": (0.05, 0.02, 0.1), "vec": (0.1, 0.03, 0.3), "dyn": (0.1, 0.03, 0.3)}
-# Prices of size that were tried on the selection split, where prompts have several lengths. A
-# vector is longer than a scalar; each has the price at which it does best, as a favor to vectors.
+# Prices of size that were tried there, for prompts of several lengths; the first is in use. For
+# vectors it is the best one. Scalars and DynScalar keep the library's, though less would flip more.
 PRICES = {
     "activ": (0.05, 0.0, 0.2),
-    "vec": (0.0, 0.01, 0.003, 0.05),
+    "vec": (0.0, 0.003, 0.01, 0.05),
     "dyn": (0.05, 0.0, 0.2),
 }
 FITS = {"activ": st.activ_scalar, "vec": st.steer_vec, "dyn": st.dyn_scalar}

@@ -40,8 +40,9 @@ from steerlib.methods.layout import layout_of
 Contests = Sequence[st.world.Contest]
 GOAL = st.Objective()
 RANDOM = 20
-STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-BETAS = tuple(round(-2 + 0.25 * n, 2) for n in range(17))
+# From a nudge to a choice that no arm should need, so that a chosen one lies inside the grid.
+STRENGTHS = (0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0, 8.0, 16.0)
+SIZES = (0.0, 1.0, 1.5, 2.0)
 
 
 def loss(table: pd.DataFrame) -> float:
@@ -59,7 +60,7 @@ def controls(model: str, seed: str) -> Shard:
     report = prompts("all", "test", number, REPORT)
     dials = {m: fitted(net, m, train, POSITIONS[m], seed=number) for m in ("activ", "vec", "dyn")}
     # Is it for want of steps that vectors do worse?
-    dials["vec_long"] = fitted(net, "vec", train, st.last, epochs=100, seed=number)
+    dials["vec_long"] = fitted(net, "vec", train, POSITIONS["vec"], epochs=100, seed=number)
     shuffled = fitted(net, "activ", swapped(train, number), st.last, seed=number)
     chosen = {
         "sadi": _best(net, choose, _sadi(net, train)),
@@ -72,7 +73,9 @@ def controls(model: str, seed: str) -> Shard:
         "prompt": _asked(net, report),
         **{name: measured(net, report, dial) for name, (dial, _) in chosen.items()},
     }
-    wrong = [measured(net, report, _moved(net, dials["activ"], n)) for n in range(RANDOM)]
+    wrong = [
+        measured(net, report, _moved(net, dials["activ"], f"{seed}-{n}")) for n in range(RANDOM)
+    ]
     return {
         "rows": [{"arm": arm, **row} for arm, rows in found.items() for row in rows],
         "random": [row | {"draw": draw} for draw, rows in enumerate(wrong) for row in rows],
@@ -85,9 +88,10 @@ def controls(model: str, seed: str) -> Shard:
     }
 
 
-def _moved(net: st.Model, dial: st.Intervention, seed: int) -> st.Intervention:
-    """The same numbers at random other components: a control of the same norm."""
-    places = Random(seed).sample(st.components(net), len(dial.terms))
+def _moved(net: st.Model, dial: st.Intervention, seed: str) -> st.Intervention:
+    """The same numbers at random components that the dial does not use: a control of its norm."""
+    free = [site for site in st.components(net) if site not in dial.sites]
+    places = Random(seed).sample(free, len(dial.terms))
     return st.Intervention(
         tuple(
             st.Term(place, term.edit, term.positions)
@@ -112,7 +116,7 @@ def _best(
 
 def _sadi(net: st.Model, train: Contests) -> Iterable[tuple[str, st.Intervention]]:
     heads = [site for site in st.components(net) if site.kind == "head"]
-    for k, by in product((1, 2, 3, 5), ("value", "size")):
+    for k, by in product((1, 2, 3, 5, 8, 12, 16), ("value", "size")):
         yield f"heads, k={k}, {by}", st.sadi(net, train, heads, k, by=by)  # type: ignore[arg-type]
     streams = [st.resid(layer) for layer in range(net.n_layers)]
     for k, by in product((16, 64), ("value", "size")):
@@ -213,17 +217,15 @@ def one_way(net: st.Model, train: Contests, seed: int) -> st.Intervention:
 
 
 def curve(model: str, seed: str) -> Shard:
-    """Both answers at strengths beyond -1 and +1, on held-out countries."""
+    """A dial against a cue, at strengths up to twice those that it was learned for."""
     net, number = load(model), int(seed)
     train, report = prompts("all", "train", number, SHARED), prompts("all", "test", number, REPORT)
-    rows = []
-    for method in ("activ", "vec", "dyn"):
-        dial = fitted(net, method, train, POSITIONS[method], seed=number)
-        for beta, cue in product(BETAS, CUES if method == "activ" else ("",)):
-            asked = [_cued(c, cue) for c in report]
-            for row in measured(net, asked, dial, beta):
-                kept = {k: row[k] for k in ("unit", "margin_plus", "kl_plus", "mass_plus")}
-                rows.append({"method": method, "beta": beta, "cue": cue, **kept})
+    dial = fitted(net, "activ", train, POSITIONS["activ"], seed=number)
+    rows = [
+        {"size": size, **row}
+        for size, cue in product(SIZES, CUES)
+        for row in measured(net, [_cued(c, cue) for c in report], dial, size)
+    ]
     return {"rows": rows}
 
 

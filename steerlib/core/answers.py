@@ -65,7 +65,8 @@ def encode_choices(
         raise ValueError("needed are choices, at least one; got none")
     found, long = [], dict[str, list[str]]()
     for choice in choices:
-        own = chat if choice.chat is None else choice.chat
+        # A system text asks for the template by itself.
+        own = chat if choice.chat is None and choice.system is None else choice.chat
         ids = encode(model, choice.prompt, own, choice.system, room=1)[0]
         text = render(model, choice.prompt, own, choice.system)
         answers = []
@@ -89,12 +90,16 @@ def encode_choices(
 def _check_differ(model: Model, choices: Sequence[TwoAnswers], asked: Sequence[Asked]) -> None:
     unknown = getattr(model.tokenizer, "unk_token_id", None)
     for choice, item in zip(choices, asked, strict=True):
-        both = (item.positive, item.negative)
-        if both[0] == both[1] or (unknown is not None and unknown in both):
-            reason = "the same token" if both[0] == both[1] else "an unknown word"
+        for answer, token in ((choice.positive, item.positive), (choice.negative, item.negative)):
+            if token == unknown:
+                raise ValueError(
+                    f"{answer!r}, an answer of {choice.prompt!r}, is not in the vocabulary of "
+                    f"{model.id}; leave this choice out"
+                )
+        if item.positive == item.negative:
             raise ValueError(
                 f"the answers {choice.positive!r} and {choice.negative!r} of {choice.prompt!r} are "
-                f"{reason} for {model.id}: nothing could flip; leave this choice out"
+                f"the same token for {model.id}: nothing could flip; leave this choice out"
             )
 
 

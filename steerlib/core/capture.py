@@ -19,7 +19,7 @@ from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, last
 from steerlib.core.prompts import Prompts, encode, pad
 from steerlib.core.session import rows_of_batch
-from steerlib.core.sites import Site, as_site, attach, part, resolve
+from steerlib.core.sites import Site, Sites, as_sites, attach, part, resolve
 from steerlib.core.where import Where
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ Take = Callable[[Float[Tensor, "batch pos d"], Bool[Tensor, "batch pos"]], T]
 def capture(
     model: Model,
     texts: Prompts,
-    sites: Sequence[Site | str] | Site | str,
+    sites: Sites,
     at: Positions | str = last,
     reduce: Literal["mean", "max"] | None = None,
     *,
@@ -61,7 +61,7 @@ def capture(
         >>> st.capture(model, ["a dog .", "a cat ."], sites=[st.resid(2)])[st.resid(2)].shape
         torch.Size([2, 128])
     """
-    wanted = [as_site(s) for s in ([sites] if isinstance(sites, Site | str) else sites)]
+    wanted = as_sites(sites)
     options = {"chat": chat, "system": system, "batch_size": batch_size, "include_bos": include_bos}
     found: dict[Site, dict[int, Tensor]] = {site: {} for site in wanted}
     for rows, taken in stream(model, texts, wanted, pooling(reduce), at=at, **options):  # type: ignore[arg-type]

@@ -96,8 +96,8 @@ def fit(
         after_step: called after the step, to project parameters.
         prox: (a parameter after the step, the step sizes lr / (sqrt(v) + eps) of its entries) ->
             its new value, where the penalty that it belongs to is not in `loss`: a proximal step in
-            Adam's own metric, whose fixed points are those of loss + penalty. Without `clip`, which
-            would weigh the loss anew.
+            Adam's own metric, whose fixed points are those of loss + penalty. Without `clip` and
+            `weight_decay`, which would change them.
         validate: a loss on other examples, asked after each epoch; with `plan.patience`.
         checkpoint: a safetensors file, written after each epoch; a fit of the same plan, names,
             shapes and `about` goes on from it.
@@ -106,7 +106,7 @@ def fit(
 
     Raises:
         ValueError: no examples, a parameter that takes no gradient, a checkpoint of another fit,
-            `prox` together with `clip`.
+            `prox` together with `clip` or `weight_decay`.
         FloatingPointError: a loss or a parameter that is not finite; the message names the step.
 
     Chapter: axbench.
@@ -115,8 +115,11 @@ def fit(
         raise ValueError(f"needed are examples and parameters with gradient, got n={n} and "
                          f"{[name for name, p in parameters.items() if not p.requires_grad]} "
                          "without")  # fmt: skip
-    if prox is not None and plan.clip is not None:
-        raise ValueError(f"a proximal step needs clip=None, got clip={plan.clip}")
+    if prox is not None and (plan.clip is not None or plan.weight_decay):
+        raise ValueError(
+            f"a proximal step needs clip=None and weight_decay=0, got clip={plan.clip} and "
+            f"weight_decay={plan.weight_decay}"
+        )
     values = list(parameters.values())
     optimizer = torch.optim.AdamW(values, lr=plan.lr, weight_decay=plan.weight_decay)
     path = None if checkpoint is None else Path(checkpoint)

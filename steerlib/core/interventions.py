@@ -202,7 +202,12 @@ def Add(site: Site | str, direction: Any) -> Intervention:  # noqa: N802
     Example:
         >>> 4 * st.Add(st.resid(2), torch.randn(128))
     """
-    if torch.as_tensor(direction).ndim == 2:
+    shape = torch.as_tensor(direction).shape
+    if len(shape) == 2 and shape[0] == 1:
+        raise ValueError(
+            f"a direction of shape {tuple(shape)} would act at position 0 only; give direction[0]"
+        )
+    if len(shape) == 2:
         return _single(site, edits.Vectors(direction))
     return _single(site, edits.constant(direction))
 

@@ -76,6 +76,11 @@ def _closing(model: Model, raw: bool) -> list[int]:
     return [own] if own in model.eos_ids else sorted(model.eos_ids)[:1]
 
 
+def joined(text: str, answer: str) -> str:
+    """A text and its answer; where neither has white space at the seam, one space is put there."""
+    return f"{text}{'' if text[-1:].isspace() or answer[0].isspace() else ' '}{answer}"
+
+
 def continuation(
     model: Model, text: str, answer: str, start: list[int], room: int = 0
 ) -> list[int]:
@@ -86,8 +91,7 @@ def continuation(
     Raises:
         ValueError: tokens of the answer that run into those of the text, or that do not fit.
     """
-    space = "" if text[-1:].isspace() or answer[0].isspace() else " "
-    whole = encode(model, f"{text}{space}{answer}", chat=False, room=room)[0]
+    whole = encode(model, joined(text, answer), chat=False, room=room)[0]
     if whole[: len(start)] != start or len(whole) == len(start):
         raise ValueError(
             f"the tokens of the answer {answer[:40]!r} run into those of the prompt "

@@ -86,7 +86,9 @@ class Session:
 
     def _select(self, where: Where) -> None:
         self._ran = True
-        self._selected = [term.positions.select(where) for term in self.terms]
+        # Many terms may share one selection.
+        found = {p: p.select(where) for p in dict.fromkeys(t.positions for t in self.terms)}
+        self._selected = [found[term.positions] for term in self.terms]
         for number, selected in enumerate(self._selected):
             if not self._matched[number]:
                 hit = selected if isinstance(selected, bool) else selected.any().item()
@@ -137,15 +139,32 @@ class Session:
         return edit
 
     def _total(self, numbers: list[int], h: Float[Tensor, "batch pos d"]) -> Tensor | None:
-        changes = [c for number in numbers if (c := self._change(number, h)) is not None]
-        return sum(changes[1:], changes[0]) if changes else None
+        """What all terms of one place change; single heads are put together once."""
+        whole: list[Tensor] = []
+        heads: dict[int, list[Tensor]] = {}
+        for number in numbers:
+            index = self.terms[number].site.index
+            own = part(self.model, self.terms[number].site, h)
+            if (change := self._change(number, own)) is not None:
+                (whole if index is None else heads.setdefault(index, [])).append(change)
+        if heads:
+            whole.append(self._spread(heads, h))
+        return sum(whole[1:], whole[0]) if whole else None
+
+    def _spread(
+        self, heads: dict[int, list[Tensor]], h: Float[Tensor, "batch pos d"]
+    ) -> Float[Tensor, "batch pos d"]:
+        """The changes of single heads, side by side; 0 for the other heads."""
+        nothing = h.new_zeros(*h.shape[:-1], self.model.d_head)
+        rows = [sum(heads.get(index, ()), nothing) for index in range(self.model.n_heads)]
+        return torch.cat(rows, -1)
 
     def _change(self, number: int, h: Float[Tensor, "batch pos d"]) -> Tensor | None:
         """strength * delta(h) at the selected tokens, for one term; None if there are none."""
         term, selected = self.terms[number], self._selected[number]
         if selected is False:
             return None
-        change = self._delta(term, h)
+        change = self._plain(_on(term.edit, h.device), h)
         if not (isinstance(self.strength, float) and self.strength == 1.0):
             change = self._strengths(h) * change
         if term.condition is not None:
@@ -154,15 +173,6 @@ class Session:
         if isinstance(selected, Tensor):
             change = torch.where(selected[..., None].to(h.device), change, 0.0)
         return change
-
-    def _delta(self, term: Term, h: Float[Tensor, "batch pos d"]) -> Tensor:
-        edit, index = _on(term.edit, h.device), term.site.index
-        if index is None:
-            return self._plain(edit, h)
-        heads = h.unflatten(-1, (self.model.n_heads, self.model.d_head))
-        change = torch.zeros_like(heads)
-        change[:, :, index] = self._plain(edit, heads[:, :, index])
-        return change.flatten(-2)
 
     def _plain(self, edit: Edit, h: Float[Tensor, "batch pos d"]) -> Tensor:
         if isinstance(edit, LowRank) and edit.is_constant:
@@ -181,8 +191,9 @@ class Session:
 
 def _is_steady(term: Term) -> bool:
     """Whether every decoding step adds the same at the term's site."""
+    generated = term.positions.generated()
     is_constant = isinstance(term.edit, LowRank) and term.edit.is_constant
-    return is_constant and term.positions.generated() is not None
+    return generated is False or (is_constant and generated is not None)
 
 
 def _locate(

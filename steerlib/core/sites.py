@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +119,17 @@ def site(name: str) -> Site:
     return Site(kinds[match[2]], int(match[1]), None if match[3] is None else int(match[3]))
 
 
+Sites = Sequence[Site | str] | Site | str
+
+
 def as_site(value: Site | str) -> Site:
     """A Site from a Site or its name."""
     return value if isinstance(value, Site) else site(value)
+
+
+def as_sites(value: Sites) -> list[Site]:
+    """Sites from one or several Sites or their names."""
+    return [as_site(s) for s in ([value] if isinstance(value, Site | str) else value)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ Chapter: scaling.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import torch
@@ -25,6 +24,7 @@ from steerlib.core.answers import (
 )
 from steerlib.core.interventions import Intervention
 from steerlib.core.model import Model
+from steerlib.core.session import rows_of_batch
 from steerlib.core.steering import steer
 from steerlib.statistics import Interval, bootstrap_mean
 
@@ -66,12 +66,14 @@ def flips(
     """
     asked = encode_choices(model, choices, chat)
     order = sorted(range(len(asked)), key=lambda row: len(asked[row].ids))
-    found: dict[int, dict[str, Any]] = {}
+    tables = []
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        table = _measured(model, [asked[row] for row in rows], intervention, strength)
-        found |= dict(zip(rows, table.to_dict("records"), strict=True))
-    return pd.DataFrame([found[row] for row in range(len(asked))])
+        # What steers already may have a strength for each choice.
+        with rows_of_batch(model, rows):
+            table = _measured(model, [asked[row] for row in rows], intervention, strength)
+        tables.append(table.set_axis(rows))
+    return pd.concat(tables).sort_index()
 
 
 def flip_summary(
@@ -126,11 +128,16 @@ def _measured(
         columns |= {
             f"margin_{side}": margin(after, *pair),
             f"mass_{side}": _mass(after, *pair),
-            f"kl_{side}": other_kl(before.double(), after.double(), *pair),
+            f"kl_{side}": other_kl(before, after, *pair),
             f"top_{side}": same,
             f"first_{side}": after.argmax(-1) == own,
         }
-    table = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
+    table = pd.DataFrame(
+        {
+            name: (values.double() if values.is_floating_point() else values).numpy()
+            for name, values in ((name, values.cpu()) for name, values in columns.items())
+        }
+    )
     toward, away = table.margin_plus > 0, table.margin_minus < 0
     return table.assign(
         both=toward & away,

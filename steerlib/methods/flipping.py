@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -68,12 +69,12 @@ class Objective:
 
     def smooth(
         self,
-        before: Float[Tensor, "n d_vocab"],
+        before: Float[Tensor, "n d_vocab"] | None,
         plus: Float[Tensor, "n d_vocab"],
         minus: Float[Tensor, "n d_vocab"],
         asked: Sequence[Asked],
     ) -> Float[Tensor, ""]:
-        """L_E + faithfulness L_F of some prompts, from the scores at beta = 0, +1 and -1.
+        """L_E + faithfulness L_F of some prompts, from the scores at beta = 0 (if any), +1 and -1.
 
         The rest of L, minimality L_M, is dealt with by proximal steps.
         """
@@ -83,7 +84,7 @@ class Objective:
             effect = (relu(self.margin - toward) + relu(self.margin + away)).mean()
         else:
             effect = cross_entropy(plus, c) + cross_entropy(minus, w)
-        if self.faithfulness == 0:
+        if self.faithfulness == 0 or before is None:
             return effect
         kl = (other_kl(before, plus, c, w) + other_kl(before, minus, c, w)) / 2
         return effect + self.faithfulness * kl.mean()
@@ -98,18 +99,18 @@ def learn(
     plan: Plan,
     name: str,
     about: str,
-    checkpoint: str | None,
+    checkpoint: str | Path | None,
 ) -> History:
     """Minimize L in place; each vector of a parameter is what is learned at one place.
 
     Both directions of a prompt are two samples of one batch, with strengths +1 and -1.
     """
-    before = _unsteered(model, asked) if objective.faithfulness else torch.empty(0)
+    before = _unsteered(model, asked) if objective.faithfulness else None
 
     def loss(rows: list[int], step: Step) -> Tensor:
         batch = [asked[row] for row in rows]
         plus, minus = both_ways(model, batch, build(parameters))
-        known = before[rows].to(plus.device) if len(before) else plus
+        known = None if before is None else before[rows].to(plus.device)
         return objective.smooth(known, plus, minus, batch)
 
     def prox(value: Tensor, step: Tensor) -> Tensor:
@@ -134,6 +135,6 @@ def both_ways(
 
 @torch.no_grad()
 def _unsteered(model: Model, asked: Sequence[Asked]) -> Float[Tensor, "n d_vocab"]:
-    """The scores without steering, once for all steps."""
+    """The scores without steering, once for all steps, on the CPU."""
     starts = range(0, len(asked), _READ)
-    return torch.cat([next_scores(model, asked[s : s + _READ]) for s in starts])
+    return torch.cat([next_scores(model, asked[s : s + _READ]).cpu() for s in starts])

@@ -18,9 +18,8 @@ from steerlib.core.answers import Asked
 from steerlib.core.interventions import Intervention, Term
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, to_json
-from steerlib.core.sites import Site, as_site, resolve, width
+from steerlib.core.sites import Site, Sites, as_sites, resolve, width
 
-Sites = Sequence[Site | str] | Site | str
 At = Positions | str | Sequence[Positions | str] | None
 # A site and its parameters, (pos, k) for aligned prompts or (k,) for one selection -> its edit.
 Make = Callable[[Site, Tensor], Intervention]
@@ -44,12 +43,16 @@ class Layout:
     slots: int
 
     @property
-    def key(self) -> str:
-        """What is learned where, as text; another layout has another one.
+    def has_names(self) -> bool:
+        """Whether all positions can be told apart by what they are called: masks cannot."""
+        try:
+            return bool(self.key)
+        except ValueError:
+            return False
 
-        Raises:
-            ValueError: a mask among the positions, which has no name.
-        """
+    @property
+    def key(self) -> str:
+        """What is learned where, as text; another layout has another one."""
         at = self.slots if self.selections is None else [to_json(p) for p in self.selections]
         return json.dumps([[site.name for site in self.sites], at])
 
@@ -88,7 +91,7 @@ def layout_of(
         ValueError: no sites or one twice, a site that the model has not, no positions, prompts of
             different lengths where `at` is None.
     """
-    places = [as_site(s) for s in ([sites] if isinstance(sites, Site | str) else sites)]
+    places = as_sites(sites)
     if not places or len(set(places)) != len(places):
         raise ValueError(
             f"needed are different sites, at least one; got {[str(s) for s in places]}"
@@ -100,7 +103,10 @@ def layout_of(
         return Layout(places, sizes, None, _length(model, asked))
     chosen = [as_positions(p) for p in ([at] if isinstance(at, Positions | str) else at)]
     if not chosen or len(set(chosen)) != len(chosen):
-        raise ValueError(f"needed are different positions, got {[str(p) for p in chosen]}")
+        raise ValueError(
+            "needed are different selections of positions, at least one, such as st.last; got "
+            f"{[str(p) for p in chosen]}"
+        )
     return Layout(places, sizes, chosen, len(chosen))
 
 

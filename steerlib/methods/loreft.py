@@ -17,7 +17,7 @@ from steerlib.core.interventions import Intervention, LoReFT, Origin, Term
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, ends
 from steerlib.core.responses import about_fit, mean_loss
-from steerlib.core.sites import Site, as_site, width
+from steerlib.core.sites import Site, Sites, as_sites, width
 from steerlib.core.steering import steer
 from steerlib.methods.reft import Labelled, encode_positives
 
@@ -27,7 +27,7 @@ _AT = ends(5, 5)
 def loreft(
     model: Model,
     dialogues: Sequence[Labelled],
-    sites: Site | str | Sequence[Site | str],
+    sites: Sites,
     at: Positions | str = _AT,
     *,
     rank: int = 4,
@@ -63,7 +63,7 @@ def loreft(
         >>> st.loreft(model, st.world.dialogues("weather", 24), [st.resid(1), st.resid(3)])
     """
     plan, positions = plan or Plan(epochs=12, batch_size=18, lr=1e-2), as_positions(at)
-    places = [as_site(s) for s in ([sites] if isinstance(sites, Site | str) else sites)]
+    places = as_sites(sites)
     _check(model, places, rank)
     encoded = encode_positives(model, dialogues, chat, "loreft")
     parameters = _start(model, places, rank, plan.seed)

@@ -56,7 +56,8 @@ def size_of(edit: Edit) -> Tensor:
         case Scaling(alpha, None):
             return alpha
         case Scaling():
-            return torch.cat([edit.tensors["read"], edit.tensors["bias"][None]]).norm()
+            learned = torch.cat([edit.tensors["read"], edit.tensors["bias"][None]])
+            return edit.alpha.abs() * learned.norm()
         case LowRank() if edit.is_constant:
             return edit.constant.norm()
     raise ValueError(f"a scale or a constant is needed, got {type(edit).__name__}")

@@ -21,8 +21,8 @@ from steerlib.core.interventions import Intervention, Origin, Term
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, last
 from steerlib.core.prompts import encode, render
-from steerlib.core.responses import continuation
-from steerlib.core.sites import Site, as_site, width
+from steerlib.core.responses import continuation, joined
+from steerlib.core.sites import Site, Sites, as_sites, width
 
 By = Literal["value", "size"]
 
@@ -30,7 +30,7 @@ By = Literal["value", "size"]
 def sadi(
     model: Model,
     pairs: Sequence[TwoAnswers],
-    sites: Sequence[Site | str],
+    sites: Sites,
     k: int,
     *,
     at: Positions | str = last,
@@ -91,23 +91,21 @@ def _gaps(
     batch_size: int,
 ) -> dict[Site, Float[Tensor, " d"]]:
     """D of each site, float64: the mean of h(prompt + positive) - h(prompt + negative)."""
-    texts = [_joined(model, pair, pair.positive, chat) for pair in pairs]
-    texts += [_joined(model, pair, pair.negative, chat) for pair in pairs]
+    texts = [_text(model, pair, pair.positive, chat) for pair in pairs]
+    texts += [_text(model, pair, pair.negative, chat) for pair in pairs]
     acts, n = capture(model, texts, sites, chat=False, batch_size=batch_size), len(pairs)
     return {site: (h[:n].double() - h[n:].double()).mean(0) for site, h in acts.items()}
 
 
-def _joined(model: Model, pair: TwoAnswers, answer: str, chat: bool | None) -> str:
+def _text(model: Model, pair: TwoAnswers, answer: str, chat: bool | None) -> str:
     """The text of a prompt and one answer, which has tokens of its own."""
     text = render(model, pair.prompt, chat if pair.chat is None else pair.chat, pair.system)
-    start = encode(model, text, chat=False)[0]
-    space = "" if text[-1:].isspace() or answer[0].isspace() else " "
-    continuation(model, text, space + answer, start)
-    return text + space + answer
+    continuation(model, text, answer, encode(model, text, chat=False)[0])
+    return joined(text, answer)
 
 
-def _checked(pairs: Sequence[TwoAnswers], sites: Sequence[Site | str], by: str) -> list[Site]:
-    where = list(dict.fromkeys(as_site(site) for site in sites))
+def _checked(pairs: Sequence[TwoAnswers], sites: Sites, by: str) -> list[Site]:
+    where = list(dict.fromkeys(as_sites(sites)))
     kinds = {site.kind if site.index is None else f"one {site.kind}" for site in where}
     if not len(pairs):
         raise ValueError("SADI needs at least one prompt with two answers, got none")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -20,14 +21,15 @@ from steerlib.core.fitting import Plan
 from steerlib.core.interventions import Add, Intervention, Origin, Scale
 from steerlib.core.model import Model
 from steerlib.core.positions import everywhere
-from steerlib.core.sites import Site, head, mlp_out
+from steerlib.core.session import rows_of_batch
+from steerlib.core.sites import Site, Sites, head, mlp_out
 from steerlib.core.steering import steer
 from steerlib.methods.flipping import Objective, learn
-from steerlib.methods.layout import At, Make, Parameters, Sites, layout_of
+from steerlib.methods.layout import At, Make, Parameters, layout_of
 from steerlib.methods.places import size_of
 
 SCALARS = Plan(epochs=30, batch_size=32, lr=0.05, clip=None)
-VECTORS = Plan(epochs=30, batch_size=32, lr=0.05, clip=None)
+VECTORS = Plan(epochs=30, batch_size=32, lr=0.1, clip=None)
 
 
 def components(model: Model) -> list[Site]:
@@ -55,12 +57,12 @@ def activ_scalar(
     objective: Objective | None = None,
     plan: Plan | None = None,
     chat: bool | None = False,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Intervention:
     r"""One number per site and position: h <- (1 + beta alpha) h, learned for beta = +1 and -1.
 
     alpha = argmin L_E + lambda_F L_F + lambda_M sum |alpha| (see `Objective`), from alpha = 0, the
-    identity. The first gradient step is gradient x input attribution.
+    identity. The slope of Delta there is gradient x input attribution (`scale_gradients`).
 
     Args:
         choices: prompts with two answers of one token each (such as `st.world.conflicts`); beta =
@@ -72,7 +74,7 @@ def activ_scalar(
             length. A selection must find a token in every batch.
         objective: default: margin 2, lambda_F = 1, lambda_M = .05.
         plan: default: 30 epochs in batches of 32 at a learning rate of .05. Gradients are not
-            clipped, whatever it says.
+            clipped and weights do not decay, whatever it says.
         chat: how prompts are read whose choice leaves it open; False is raw text.
         checkpoint: a file that is written after each epoch; a fit of the same prompts and choices
             that was stopped goes on from it. Not with positions given as a mask.
@@ -105,20 +107,25 @@ def steer_vec(
     objective: Objective | None = None,
     plan: Plan | None = None,
     chat: bool | None = False,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Intervention:
     r"""One vector per site and position: h <- h + beta v, learned as `activ_scalar` is.
 
     L_M is the sum of the lengths ||v||, so that whole vectors become zero.
 
-    Args, returns and errors: see `activ_scalar`.
+    Args:
+        objective: default: margin 2, lambda_F = 1, lambda_M = 0. A vector is longer than a scalar:
+            where .05 leaves a few scalars it leaves hardly a vector.
+        plan: default: as for scalars, at a learning rate of .1.
+
+    Other arguments, returns and errors: see `activ_scalar`.
 
     Source: Stoehr et al. 2024, section 2 (SteerVec, the baseline). Chapter: scaling.
 
     Example:
         >>> st.steer_vec(model, data, [st.mlp_out(2)], at=st.last)
     """
-    options = (objective or Objective(), plan or VECTORS, chat, checkpoint)
+    options = (objective or Objective(minimality=0.0), plan or VECTORS, chat, checkpoint)
     return _fitted("steer_vec", model, choices, sites, at, Add, lambda d: d, *options)
 
 
@@ -131,7 +138,7 @@ def dyn_scalar(
     objective: Objective | None = None,
     plan: Plan | None = None,
     chat: bool | None = False,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Intervention:
     r"""A number that each activation decides: h <- (1 + beta tanh(u . h / ||h|| + b)) h.
 
@@ -141,6 +148,7 @@ def dyn_scalar(
 
     Args:
         at: a selection of positions or several; u and b are learned for each.
+        plan: default: as for scalars, at a learning rate of .1.
 
     Other arguments, returns and errors: see `activ_scalar`.
 
@@ -155,6 +163,7 @@ def dyn_scalar(
     return _fitted("dyn_scalar", model, choices, sites, at, _dyn, lambda d: d + 1, *options)
 
 
+@torch.enable_grad()
 def scale_gradients(
     model: Model,
     choices: Sequence[TwoAnswers],
@@ -185,7 +194,8 @@ def scale_gradients(
     total = torch.zeros_like(alpha["1"])
     for start in range(0, len(asked), batch_size):
         batch = asked[start : start + batch_size]
-        with steer(model, layout.build(alpha, _scale)):
+        rows = list(range(start, start + len(batch)))
+        with steer(model, layout.build(alpha, _scale)), rows_of_batch(model, rows):
             scores = next_scores(model, batch)
         delta = margin(scores, *answer_ids(batch, scores.device)).sum()
         total += torch.autograd.grad(delta, alpha["1"])[0]
@@ -193,6 +203,7 @@ def scale_gradients(
     return {site: rows[:, 0] for site, rows in layout.rows(means)}
 
 
+@torch.enable_grad()
 def _fitted(
     name: str,
     model: Model,
@@ -204,26 +215,31 @@ def _fitted(
     objective: Objective,
     plan: Plan,
     chat: bool | None,
-    checkpoint: str | None,
+    checkpoint: str | Path | None,
 ) -> Intervention:
     """Learn `size(width of the site)` numbers for each site and slot, from zero."""
     asked = encode_choices(model, choices, chat)
     layout = layout_of(model, sites, at, asked, size)
+    if checkpoint and not layout.has_names:
+        raise ValueError(
+            "a checkpoint cannot tell one mask from another: leave it out, or give positions such "
+            "as st.tokens(...) or st.ends(...) in place of the mask"
+        )
     parameters = layout.zeros(model.device)
 
     def build(values: Parameters) -> Intervention:
         return layout.build(values, make)
 
-    plan = replace(plan, clip=None)
+    plan = replace(plan, clip=None, weight_decay=0.0)
     about = f"{name} {layout.key}" if checkpoint else name
     learn(model, asked, parameters, build, objective, plan, name, about, checkpoint)
     found = build({key: value.detach().cpu() for key, value in parameters.items()})
     kept = tuple(term for term in found.terms if size_of(term.edit).any())
     if not kept:
         warnings.warn(
-            f"every number of {name} is 0: no place has a slope above minimality="
-            f"{objective.minimality}; lower it (st.scale_gradients shows the slopes at the start)",
-            stacklevel=3,
+            f"every number of {name} is 0: no slope of the loss is above minimality="
+            f"{objective.minimality}; lower it, or look for other places with st.scale_gradients",
+            stacklevel=4,  # past `activ_scalar` and the decorator
         )
     origin = Origin(model.id, model.revision, name, plan.seed)
     return Intervention(kept or found.terms[:1], origin)

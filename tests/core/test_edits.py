@@ -143,7 +143,8 @@ def test_a_direction_is_one_finite_vector(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([[1.0, float("inf")]], "vectors has values that are not finite"),
+        ([[1.0, float("inf")]] * 2, "vectors has values that are not finite"),
+        ([[1.0, 2.0]], r"shape \(1, 2\) would act at position 0 only; give direction\[0\]"),
         (torch.zeros(0, 4), r"vectors needs 2 dimension\(s\), got the shape \(0, 4\)"),
         (torch.zeros(3, 0), r"got the shape \(3, 0\)"),
     ],

@@ -269,7 +269,7 @@ def test_whole_rows_become_zero():
 
 def test_a_proximal_step_needs_gradients_as_they_are():
     parameters, loss = problem()
-    with pytest.raises(ValueError, match=r"a proximal step needs clip=None, got clip=1\.0"):
+    with pytest.raises(ValueError, match=r"needs clip=None and weight_decay=0, got clip=1\.0"):
         fit(parameters, loss, 40, Plan(), prox=lambda value, step: value)
     assert not parameters["w"].any()
 

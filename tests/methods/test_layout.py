@@ -85,7 +85,7 @@ def test_bad_sites_and_positions_are_named(gpt2):
     with pytest.raises(KeyError, match=r"unknown site 'blocks.0.mlp'"):
         laid_out(gpt2, "blocks.0.mlp")
     for at in ([], ["last", st.last]):
-        with pytest.raises(ValueError, match="different positions, got"):
+        with pytest.raises(ValueError, match="different selections of positions"):
             laid_out(gpt2, at=at)
     with pytest.raises(ValueError, match="unknown positions 'first'"):
         laid_out(gpt2, at="first")

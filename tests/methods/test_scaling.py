@@ -390,7 +390,7 @@ def test_bad_choices_are_named(gpt2, learn):
           good, two, three)  # fmt: skip
     same = SimpleNamespace(**{**vars(good), "negative": " cat"})  # `Choice` refuses it itself
     fails("'cat' and ' cat' of 'tell me about the dog' are the same token", good, same)
-    fails("'cat' and 'zebra' of .* are an unknown word", replace(good, negative="zebra"))
+    fails("'zebra', an answer of .*, is not in the vocabulary", replace(good, negative="zebra"))
 
 
 @pytest.mark.parametrize("learn", EVERY)
@@ -399,7 +399,7 @@ def test_bad_places_are_named(gpt2, learn):
         learn(gpt2, EQUAL, [MIXED[0], MIXED[1], MIXED[0]], st.last)
     with pytest.raises(ValueError, match="has 4 layers"):
         learn(gpt2, EQUAL, [st.mlp_out(4)], st.last)
-    with pytest.raises(ValueError, match="different positions, got"):
+    with pytest.raises(ValueError, match="different selections of positions"):
         learn(gpt2, EQUAL, MIXED, [])
     with pytest.raises(ValueError, match="resid_mid cannot be steered"):
         learn(gpt2, EQUAL, st.Site("resid_mid", 0), st.last)
