@@ -221,11 +221,12 @@ def curve(model: str, seed: str) -> Shard:
     net, number = load(model), int(seed)
     train, report = prompts("all", "train", number, SHARED), prompts("all", "test", number, REPORT)
     dial = fitted(net, "activ", train, POSITIONS["activ"], seed=number)
-    rows = [
-        {"size": size, **row}
-        for size, cue in product(SIZES, CUES)
-        for row in measured(net, [_cued(c, cue) for c in report], dial, size)
-    ]
+    rows = []
+    for size, cue in product(SIZES, CUES):
+        asked = [_cued(c, cue) for c in report]
+        table = ev.flips(net, asked, dial, size)
+        table = table.assign(won_plus=table.margin_plus > 0, won_minus=table.margin_minus < 0)
+        rows += [{"size": size, **row} for row in by_unit(table, asked)]
     return {"rows": rows}
 
 

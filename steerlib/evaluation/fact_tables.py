@@ -2,8 +2,9 @@
 
 Chapter: scaling. As of 2025, in the spelling of English newspapers, without accents. A hyphen
 stands where there is no single clear answer: a capital in dispute or about to move, several
-languages, a currency that changes, two continents. Countries whose name takes "the" or is that of
-their capital are left out. The world of `steerlib.world` has a table of its own.
+languages, a currency that changes or has several spellings, no continent or two. Countries whose
+name takes "the" or is that of their capital are left out; England, Scotland and Wales count. The
+world of `steerlib.world` has a table of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Ireland, Dublin, English, Europe, euro
 Italy, Rome, Italian, Europe, euro
 Latvia, Riga, Latvian, Europe, euro
 Lithuania, Vilnius, Lithuanian, Europe, euro
-Malta, Valletta, Maltese, Europe, euro
+Malta, Valletta, -, Europe, euro
 Moldova, Chisinau, Romanian, Europe, leu
 Montenegro, Podgorica, -, Europe, euro
 North Macedonia, Skopje, Macedonian, Europe, denar
@@ -61,8 +62,8 @@ Iran, Tehran, Persian, Asia, rial
 Iraq, Baghdad, Arabic, Asia, dinar
 Japan, Tokyo, Japanese, Asia, yen
 Jordan, Amman, Arabic, Asia, dinar
-Kazakhstan, Astana, Kazakh, -, tenge
-Kyrgyzstan, Bishkek, Kyrgyz, Asia, som
+Kazakhstan, Astana, -, -, tenge
+Kyrgyzstan, Bishkek, -, Asia, som
 Laos, Vientiane, Lao, Asia, kip
 Lebanon, Beirut, Arabic, Asia, pound
 Malaysia, Kuala Lumpur, Malay, Asia, ringgit
@@ -87,14 +88,14 @@ Angola, Luanda, Portuguese, Africa, kwanza
 Botswana, Gaborone, -, Africa, pula
 Burkina Faso, Ouagadougou, -, Africa, franc
 Cameroon, Yaounde, -, Africa, franc
-Egypt, Cairo, Arabic, Africa, pound
+Egypt, Cairo, Arabic, -, pound
 Eritrea, Asmara, -, Africa, nakfa
 Ethiopia, Addis Ababa, -, Africa, birr
 Gabon, Libreville, French, Africa, franc
 Ghana, Accra, -, Africa, cedi
 Guinea, Conakry, -, Africa, franc
-Kenya, Nairobi, Swahili, Africa, shilling
-Lesotho, Maseru, Sotho, Africa, loti
+Kenya, Nairobi, -, Africa, shilling
+Lesotho, Maseru, -, Africa, loti
 Liberia, Monrovia, English, Africa, dollar
 Libya, Tripoli, Arabic, Africa, dinar
 Madagascar, Antananarivo, Malagasy, Africa, ariary
@@ -102,11 +103,11 @@ Malawi, Lilongwe, -, Africa, kwacha
 Mali, Bamako, -, Africa, franc
 Mauritania, Nouakchott, Arabic, Africa, ouguiya
 Morocco, Rabat, Arabic, Africa, dirham
-Mozambique, Maputo, Portuguese, Africa, metical
+Mozambique, Maputo, -, Africa, metical
 Namibia, Windhoek, -, Africa, dollar
 Niger, Niamey, -, Africa, franc
 Nigeria, Abuja, -, Africa, naira
-Rwanda, Kigali, Kinyarwanda, Africa, franc
+Rwanda, Kigali, -, Africa, franc
 Senegal, Dakar, -, Africa, franc
 Sierra Leone, Freetown, -, Africa, leone
 Somalia, Mogadishu, Somali, Africa, shilling
@@ -118,7 +119,7 @@ Uganda, Kampala, -, Africa, shilling
 Zambia, Lusaka, -, Africa, kwacha
 Barbados, Bridgetown, English, North America, dollar
 Belize, Belmopan, -, North America, dollar
-Canada, Ottawa, English, North America, dollar
+Canada, Ottawa, -, North America, dollar
 Costa Rica, San Jose, Spanish, North America, colon
 Cuba, Havana, Spanish, North America, peso
 El Salvador, San Salvador, Spanish, North America, dollar

@@ -179,4 +179,5 @@ def _distinct(
 def _check(name: str, values: Sequence[object], allowed: Collection[object]) -> None:
     unknown = [value for value in values if value not in allowed]
     if isinstance(values, str) or unknown or not len(values):
-        raise ValueError(f"{name}: allowed are {list(allowed)}, at least one; got {values!r}")
+        some = "" if len(values) else ", at least one"
+        raise ValueError(f"{name}: allowed are {list(allowed)}{some}; got {values!r}")
