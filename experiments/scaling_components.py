@@ -11,7 +11,7 @@ import torch
 
 import steerlib as st
 from experiments.scaling_data import fitted, load, prompts
-from experiments.scaling_parts import Contests, loss
+from experiments.scaling_parts import Contests
 from steerlib import evaluation as ev
 from steerlib.core.answers import encode_choices
 from steerlib.evaluation.shards import Shard
@@ -42,7 +42,6 @@ def components(model: str, seed: str) -> Shard:
                 "patched": patched[site.name],
                 "alone": float(flipped.both.mean()),
                 "alone_kl": float(flipped.kl.mean()),
-                "alone_loss": loss(flipped),
             }
         )
     kept = _leave_out(net, report, dial)
@@ -67,7 +66,7 @@ def _patched(model: str, report: Contests, places: Sequence[st.Site]) -> dict[st
     In the other prompt the context tells the truth. The share of the change of Delta that the
     component brings about by itself, averaged over the prompts.
     """
-    bridge = _bridge(model)
+    bridge = st.load(model)
     runs = [_ids(bridge, report), _ids(bridge, [_honest(c) for c in report])]
     asked = [(c.positive, c.negative) for c in report]
     pair = [torch.tensor([st.answer_id(bridge, a[side]) for a in asked]) for side in (0, 1)]
@@ -113,17 +112,13 @@ def _honest(choice: st.world.Contest) -> st.world.Contest:
 @torch.no_grad()
 def _attention(model: str, report: Contests) -> list[dict[str, Any]]:
     """Where the heads of the first block look from the last token, on average."""
-    bridge = _bridge(model)
+    bridge = st.load(model)
     _, cache = bridge.module.run_with_cache(_ids(bridge, report))
     pattern = cache["blocks.0.attn.hook_pattern"][:, :, -1].mean(0)
     return [
         {"head": head, "position": position, "share": float(pattern[head, position])}
         for head, position in product(range(pattern.shape[0]), range(pattern.shape[1]))
     ]
-
-
-def _bridge(model: str) -> st.Model:
-    return st.load(model)
 
 
 def _ids(bridge: st.Model, choices: Contests) -> torch.Tensor:

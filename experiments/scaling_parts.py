@@ -35,7 +35,7 @@ from steerlib.core.answers import (
 )
 from steerlib.core.fitting import Plan, fit
 from steerlib.evaluation.shards import Shard
-from steerlib.methods.layout import layout_of
+from steerlib.methods.layout import Parameters, layout_of
 
 Contests = Sequence[st.world.Contest]
 GOAL = st.Objective()
@@ -200,20 +200,19 @@ def one_way(net: st.Model, train: Contests, seed: int) -> st.Intervention:
     with torch.no_grad():
         before = next_scores(net, asked)
 
-    def build() -> st.Intervention:
-        return layout.build(alpha, lambda site, rows: st.Scale(site, rows[..., 0]))
+    def build(values: Parameters) -> st.Intervention:
+        return layout.build(values, lambda site, rows: st.Scale(site, rows[..., 0]))
 
     def cost(rows: list[int], step: Any) -> torch.Tensor:
         batch = [asked[row] for row in rows]
         pair = answer_ids(batch)
-        with st.steer(net, build()):
+        with st.steer(net, build(alpha)):
             scores = next_scores(net, batch)
         kl = other_kl(before[rows], scores, *pair).mean()
         return torch.relu(GOAL.margin - margin(scores, *pair)).mean() + GOAL.faithfulness * kl
 
     fit(alpha, cost, len(asked), Plan(epochs=30, batch_size=32, lr=0.05, clip=None, seed=seed))
-    final = {name: value.detach() for name, value in alpha.items()}
-    return layout.build(final, lambda site, rows: st.Scale(site, rows[..., 0]))
+    return build({name: value.detach() for name, value in alpha.items()})
 
 
 def curve(model: str, seed: str) -> Shard:
