@@ -76,6 +76,9 @@ _EXPORTS = {
     "methods.flipping": ("Objective",),
     "methods.places": ("places",),
     "methods.sadi": ("sadi",),
+    "methods.sae": ("SAE", "load_sae"),
+    "methods.sae_learner": ("SAEPlan",),
+    "methods.sae_training": ("train_sae",),
     "methods.scaling": (
         "activ_scalar",
         "components",

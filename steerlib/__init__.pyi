@@ -65,6 +65,10 @@ from steerlib.methods.reft import reft_r1 as reft_r1
 from steerlib.methods.reft import supervised_vector as supervised_vector
 from steerlib.methods.reps import reps as reps
 from steerlib.methods.sadi import sadi as sadi
+from steerlib.methods.sae import SAE as SAE
+from steerlib.methods.sae import load_sae as load_sae
+from steerlib.methods.sae_learner import SAEPlan as SAEPlan
+from steerlib.methods.sae_training import train_sae as train_sae
 from steerlib.methods.scaling import activ_scalar as activ_scalar
 from steerlib.methods.scaling import components as components
 from steerlib.methods.scaling import dyn_scalar as dyn_scalar

@@ -194,13 +194,6 @@ def _by_position(values: Float[Tensor, "pos k"], where: Where) -> Float[Tensor, 
     return torch.where(inside[..., None], values[index.clamp(0, len(values) - 1)], 0.0)
 
 
-EDITS: dict[str, type[LowRank] | type[Scaling] | type[Vectors]] = {
-    "LowRank": LowRank,
-    "Scale": Scaling,
-    "Vectors": Vectors,
-}
-
-
 def constant(direction: Any) -> LowRank:
     """delta = direction."""
     d = vector(direction, "direction", 1)[None]

@@ -16,14 +16,16 @@ import torch
 from torch import Tensor
 
 from steerlib.core import positions
-from steerlib.core.edits import EDITS
+from steerlib.core.edits import LowRank, Scaling, Vectors
 from steerlib.core.interventions import Intervention, Origin, Term
+from steerlib.core.latents import Latents
 from steerlib.core.model import Model
 from steerlib.core.readouts import Condition, Readout
 from steerlib.core.sites import site as site_of
 from steerlib.core.steering import check_fits
 
 FORMAT = "steerlib-intervention-1"
+EDITS = {"LowRank": LowRank, "Scale": Scaling, "Vectors": Vectors, "Latents": Latents}
 
 
 def save(intervention: Intervention, path: str | Path) -> None:

@@ -84,3 +84,11 @@ def batches(seed: int, index: int, tokens: int) -> Iterator[list[Document]]:
             current = []
     rng.shuffle(ready)
     yield from ready
+
+
+def balanced(seed: int, n: int) -> list[tuple[str, Document]]:
+    """n documents, as many of each section, mixed: section names and documents."""
+    rng, names = Random(f"balanced-{seed}"), list(SECTIONS)
+    documents = [(names[i % len(names)], SECTIONS[names[i % len(names)]](rng)) for i in range(n)]
+    rng.shuffle(documents)
+    return documents
