@@ -49,6 +49,7 @@ _EXPORTS = {
     ),
     "core.preview": ("preview",),
     "core.prompts": ("answer_id",),
+    "core.questionnaires": ("Item", "Questionnaire"),
     "core.readouts": ("Readout",),
     "core.setup": ("setup",),
     "core.sites": (
@@ -69,6 +70,20 @@ _EXPORTS = {
     "methods.bag_of_words": ("bag_of_words",),
     "methods.components": ("lat", "pca"),
     "methods.directions": ("diff_means", "mean_centred", "probe"),
+    "methods.graph_comparison": (
+        "compare_graphs",
+        "orientation_f1",
+        "skeleton_f1",
+        "structural_hamming",
+    ),
+    "methods.graph_effects": (
+        "class_effects",
+        "orient",
+        "predict_side_effects",
+        "total_effects",
+    ),
+    "methods.graph_search": ("edge_frequencies", "value_graph"),
+    "methods.graph_steering": ("effects", "residuals", "value_directions"),
     "methods.learned": ("Dialogues", "learned"),
     "methods.loreft": ("loreft",),
     "methods.reps": ("reps",),
@@ -87,6 +102,10 @@ _EXPORTS = {
         "steer_vec",
     ),
     "methods.tuned": ("Tuned", "full_finetune", "lora"),
+    "methods.value_answers": ("parse_answer",),
+    "methods.value_graphs": ("ValueGraph", "reduce_transitively"),
+    "methods.value_prompts": ("paper_prompt",),
+    "methods.values": ("value_scores",),
     "recommendation": ("recommend",),
 }
 _MODULES = ("claims", "evaluation", "statistics", "teaching", "world")

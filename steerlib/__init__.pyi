@@ -35,6 +35,8 @@ from steerlib.core.positions import prompt as prompt
 from steerlib.core.positions import tokens as tokens
 from steerlib.core.preview import preview as preview
 from steerlib.core.prompts import answer_id as answer_id
+from steerlib.core.questionnaires import Item as Item
+from steerlib.core.questionnaires import Questionnaire as Questionnaire
 from steerlib.core.readouts import Readout as Readout
 from steerlib.core.setup import setup as setup
 from steerlib.core.sites import Site as Site
@@ -57,6 +59,19 @@ from steerlib.methods.directions import diff_means as diff_means
 from steerlib.methods.directions import mean_centred as mean_centred
 from steerlib.methods.directions import probe as probe
 from steerlib.methods.flipping import Objective as Objective
+from steerlib.methods.graph_comparison import compare_graphs as compare_graphs
+from steerlib.methods.graph_comparison import orientation_f1 as orientation_f1
+from steerlib.methods.graph_comparison import skeleton_f1 as skeleton_f1
+from steerlib.methods.graph_comparison import structural_hamming as structural_hamming
+from steerlib.methods.graph_effects import class_effects as class_effects
+from steerlib.methods.graph_effects import orient as orient
+from steerlib.methods.graph_effects import predict_side_effects as predict_side_effects
+from steerlib.methods.graph_effects import total_effects as total_effects
+from steerlib.methods.graph_search import edge_frequencies as edge_frequencies
+from steerlib.methods.graph_search import value_graph as value_graph
+from steerlib.methods.graph_steering import effects as effects
+from steerlib.methods.graph_steering import residuals as residuals
+from steerlib.methods.graph_steering import value_directions as value_directions
 from steerlib.methods.learned import Dialogues as Dialogues
 from steerlib.methods.learned import learned as learned
 from steerlib.methods.loreft import loreft as loreft
@@ -77,6 +92,11 @@ from steerlib.methods.scaling import steer_vec as steer_vec
 from steerlib.methods.tuned import Tuned as Tuned
 from steerlib.methods.tuned import full_finetune as full_finetune
 from steerlib.methods.tuned import lora as lora
+from steerlib.methods.value_answers import parse_answer as parse_answer
+from steerlib.methods.value_graphs import ValueGraph as ValueGraph
+from steerlib.methods.value_graphs import reduce_transitively as reduce_transitively
+from steerlib.methods.value_prompts import paper_prompt as paper_prompt
+from steerlib.methods.values import value_scores as value_scores
 from steerlib.recommendation import recommend as recommend
 
 __version__: str

@@ -57,11 +57,13 @@ from steerlib.evaluation.thresholds import (
     hard_negative_accuracy,
     rare,
 )
+from steerlib.evaluation.valuebench import PAPER_VALUES, value_roles, valuebench
 from steerlib.world.choices import Choice
 
 __all__ = [
     "F1",
     "FACTORS",
+    "PAPER_VALUES",
     "Answer",
     "Arm",
     "AxBench",
@@ -116,6 +118,8 @@ __all__ = [
     "summary",
     "sweep",
     "template_request",
+    "value_roles",
+    "valuebench",
     "win_rate",
     "world_facts",
     "world_grammar",

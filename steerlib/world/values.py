@@ -50,6 +50,9 @@ ITEMS = {
 }
 ANSWERS = ("nothing", "hardly", "little", "somewhat", "much", "greatly", "everything")
 CUTS = (-1.75, -1.0, -0.33, 0.33, 1.0, 1.75)  # between the answers, in standard deviations
+# The answers lie about equally far apart (the steps between cuts are .66 to .75), so whole numbers
+# are as good a scale as the mean of a value between two cuts, and easier to read.
+LEVELS = {answer: float(level) for level, answer in enumerate(ANSWERS, -(len(ANSWERS) // 2))}
 ROLE_SLOTS = tuple(
     tuple(words.split())
     for words in (
@@ -158,6 +161,11 @@ def role_prompt(role: Role | None, do: Do | None = None) -> str:
 def item_question(item: str, system: str = "") -> Question:
     """`does wealth matter ?`"""
     return Question(f"does {item} matter ?", "", "", ANSWERS, system)
+
+
+def questions() -> list[tuple[str, str, int]]:
+    """The 30 items as (question, value, +1): more of the value means a higher answer."""
+    return [(item_question(item).user, name, 1) for name in VALUES for item in ITEMS[name]]
 
 
 def answer_level(x: float) -> int:
