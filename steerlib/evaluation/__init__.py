@@ -57,7 +57,7 @@ from steerlib.evaluation.thresholds import (
     hard_negative_accuracy,
     rare,
 )
-from steerlib.evaluation.valuebench import PAPER_VALUES, value_roles, valuebench
+from steerlib.evaluation.value_items import PAPER_VALUES, value_roles, valuebench
 from steerlib.world.choices import Choice
 
 __all__ = [

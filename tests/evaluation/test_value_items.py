@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from steerlib.core.questionnaires import Item
-from steerlib.evaluation import valuebench as module
-from steerlib.evaluation.valuebench import PAPER_VALUES, value_roles, valuebench
+from steerlib.evaluation import value_items as module
+from steerlib.evaluation.value_items import PAPER_VALUES, value_roles, valuebench
 
 # The rows of each of the paper's values, and how many of them are against it.
 ROWS = {
