@@ -70,6 +70,9 @@ _EXPORTS = {
     "methods.bag_of_words": ("bag_of_words",),
     "methods.components": ("lat", "pca"),
     "methods.directions": ("diff_means", "mean_centred", "probe"),
+    "methods.feature_areas": ("areas", "latent_values"),
+    "methods.feature_effects": ("confidence_changes", "logit_lens", "output_scores"),
+    "methods.features": ("best_feature", "best_features", "feature_scores", "top_texts"),
     "methods.graph_comparison": (
         "compare_graphs",
         "orientation_f1",
@@ -92,6 +95,7 @@ _EXPORTS = {
     "methods.places": ("places",),
     "methods.sadi": ("sadi",),
     "methods.sae": ("SAE", "load_sae"),
+    "methods.sae_files": ("load_gemma_scope", "load_saelens"),
     "methods.sae_learner": ("SAEPlan",),
     "methods.sae_training": ("train_sae",),
     "methods.scaling": (

@@ -58,6 +58,15 @@ from steerlib.methods.components import pca as pca
 from steerlib.methods.directions import diff_means as diff_means
 from steerlib.methods.directions import mean_centred as mean_centred
 from steerlib.methods.directions import probe as probe
+from steerlib.methods.feature_areas import areas as areas
+from steerlib.methods.feature_areas import latent_values as latent_values
+from steerlib.methods.feature_effects import confidence_changes as confidence_changes
+from steerlib.methods.feature_effects import logit_lens as logit_lens
+from steerlib.methods.feature_effects import output_scores as output_scores
+from steerlib.methods.features import best_feature as best_feature
+from steerlib.methods.features import best_features as best_features
+from steerlib.methods.features import feature_scores as feature_scores
+from steerlib.methods.features import top_texts as top_texts
 from steerlib.methods.flipping import Objective as Objective
 from steerlib.methods.graph_comparison import compare_graphs as compare_graphs
 from steerlib.methods.graph_comparison import orientation_f1 as orientation_f1
@@ -82,6 +91,8 @@ from steerlib.methods.reps import reps as reps
 from steerlib.methods.sadi import sadi as sadi
 from steerlib.methods.sae import SAE as SAE
 from steerlib.methods.sae import load_sae as load_sae
+from steerlib.methods.sae_files import load_gemma_scope as load_gemma_scope
+from steerlib.methods.sae_files import load_saelens as load_saelens
 from steerlib.methods.sae_learner import SAEPlan as SAEPlan
 from steerlib.methods.sae_training import train_sae as train_sae
 from steerlib.methods.scaling import activ_scalar as activ_scalar

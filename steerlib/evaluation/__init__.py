@@ -41,6 +41,15 @@ from steerlib.evaluation.propensity import propensity
 from steerlib.evaluation.protocol import FACTORS, benchmark, choosing, reported, win_rate
 from steerlib.evaluation.rating import rate
 from steerlib.evaluation.scoring import Arm, score
+from steerlib.evaluation.side_effect_nulls import node_permutation_test, signed_rank_correlation
+from steerlib.evaluation.side_effect_prediction import (
+    change_frequencies,
+    descendants,
+    excess_frequencies,
+    expected_unexpected,
+    mean_gap,
+    signed_changes,
+)
 from steerlib.evaluation.side_effects import price, side_effects, world_facts, world_grammar
 from steerlib.evaluation.steerability import (
     Generalization,
@@ -57,6 +66,7 @@ from steerlib.evaluation.thresholds import (
     hard_negative_accuracy,
     rare,
 )
+from steerlib.evaluation.value_files import ReleasedValues, released_values
 from steerlib.evaluation.value_items import PAPER_VALUES, value_roles, valuebench
 from steerlib.world.choices import Choice
 
@@ -75,6 +85,7 @@ __all__ = [
     "Judge",
     "LLMJudge",
     "Prices",
+    "ReleasedValues",
     "Retry",
     "Scored",
     "Steerability",
@@ -84,10 +95,14 @@ __all__ = [
     "axbench",
     "axbench_site",
     "benchmark",
+    "change_frequencies",
     "choosing",
     "controls",
+    "descendants",
     "detection",
     "endpoint",
+    "excess_frequencies",
+    "expected_unexpected",
     "f1",
     "fact_conflicts",
     "fact_template",
@@ -102,6 +117,8 @@ __all__ = [
     "local_complete",
     "local_judge",
     "max_activation",
+    "mean_gap",
+    "node_permutation_test",
     "of_concept",
     "paired",
     "price",
@@ -110,10 +127,13 @@ __all__ = [
     "rare",
     "rate",
     "read_axbench",
+    "released_values",
     "reported",
     "score",
     "scored",
     "side_effects",
+    "signed_changes",
+    "signed_rank_correlation",
     "steerability",
     "summary",
     "sweep",

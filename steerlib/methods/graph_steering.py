@@ -22,12 +22,14 @@ from torch import Tensor
 from steerlib.core.capture import capture
 from steerlib.core.interventions import Add, Intervention, Origin
 from steerlib.core.model import Model
-from steerlib.core.positions import Mask, Positions, prompt
+from steerlib.core.positions import Mask, Positions, as_positions, bos, prompt
 from steerlib.core.prompts import Prompts
 from steerlib.core.sites import Site, as_site
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_NOTHING = 1e-8  # a residual of this size, in standard deviations, is rounding
 
 
 class Graph(Protocol):
@@ -48,8 +50,9 @@ def residuals(scores: pd.DataFrame, graph: Graph | None = None) -> pd.DataFrame:
         graph: whose nodes are the columns.
 
     Raises:
-        ValueError: a score that is not finite, a constant column, a graph without members.
-        KeyError: a column that is no node.
+        ValueError: a score that is not finite, a constant column, a graph without members, a value
+            that follows from its parents, so that nothing is left.
+        KeyError: a column that is no node, a parent without a column.
 
     Chapter: values.
     """
@@ -63,6 +66,11 @@ def residuals(scores: pd.DataFrame, graph: Graph | None = None) -> pd.DataFrame:
         value: np.mean([_left(z, value, member.parents(value)) for member in members], axis=0)
         for value in z
     }
+    if none := [str(value) for value, left in columns.items() if left.std() < _NOTHING]:
+        raise ValueError(
+            f"of {', '.join(none)} nothing is left: over these {len(z)} roles the parents in the "
+            "graph determine the score. Ask more roles, or take edges out"
+        )
     return pd.DataFrame(columns, index=scores.index)
 
 
@@ -78,6 +86,8 @@ def _standardized(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _left(z: pd.DataFrame, value: str, parents: Sequence[str]) -> Float[np.ndarray, " roles"]:
+    if missing := [parent for parent in parents if parent not in z]:
+        raise KeyError(f"scores have no column for {', '.join(missing)}, a parent of {value}")
     own, others = z[value].to_numpy(), z[list(parents)].to_numpy()
     return own - others @ np.linalg.lstsq(others, own, rcond=None)[0]
 
@@ -107,7 +117,8 @@ def value_directions(
         scores: one row per role, one column per value, such as `value_scores`.
         graph: None for the plain directions. A graph that stands for several (undirected edges)
             gives the mean of r_j over them.
-        at: which tokens are read; the same ones are steered.
+        at: which tokens are read; the same ones are steered. BOS, the same for all roles, is left
+            out of the mean and so of the steering.
         aligned: a direction for each position instead of their mean: where all texts have the same
             words but for their slots. `at` is then `st.mask` of one row.
         chat, batch_size: how texts are read.
@@ -131,25 +142,26 @@ def value_directions(
         raise ValueError(
             f"needed is a list of {len(scores)} texts, one per row of the scores; got {len(texts)}"
         )
-    where, left = as_site(site), residuals(scores, graph)
+    where, at, left = as_site(site), as_positions(at), residuals(scores, graph)
     options = {"chat": chat, "batch_size": batch_size}
     if aligned:
         h, spread = _by_position(model, texts, where, at, options)
     else:
         h = capture(model, texts, sites=[where], at=at, reduce="mean", **options)[where]  # type: ignore[arg-type]
-        spread = None
+        spread, at = None, at - bos
     origin = Origin(model.id, model.revision, "value direction" if graph is None else "adjusted")
     found = {}
     for value in left:
-        r = torch.from_numpy(left[value].to_numpy()).float()
-        slope = torch.einsum("r,r...->...", r - r.mean(), h) / (len(r) - 1) / r.std()
+        r = torch.tensor(left[value].to_numpy(), dtype=torch.float32)
+        unit = (r - r.mean()) / r.std(correction=0)
+        slope = torch.einsum("r,r...->...", unit, h) / len(r)
         direction = slope if spread is None else spread(slope)
         found[str(value)] = Intervention(Add(where, direction).terms, origin).at(at)
     return found
 
 
 def _by_position(
-    model: Model, texts: Prompts, site: Site, at: Positions | str, options: dict[str, Any]
+    model: Model, texts: Prompts, site: Site, at: Positions, options: dict[str, Any]
 ) -> tuple[Float[Tensor, "roles pos d"], Callable[[Tensor], Tensor]]:
     """The activations at each selected position, and how to put directions in their rows."""
     if not isinstance(at, Mask) or at.values.ndim != 1:
@@ -179,7 +191,8 @@ def effects(
         unit: what counts as 1 for each value, such as its standard deviation over roles.
 
     Raises:
-        ValueError: scores of other roles or values.
+        ValueError: scores of other roles or values, a unit for other values or one that is not
+            above 0.
 
     Chapter: values.
     """
@@ -188,5 +201,10 @@ def effects(
     for name, scores in after.items():
         if not (scores.index.equals(before.index) and scores.columns.equals(before.columns)):
             raise ValueError(f"the scores under {name!r} are of other roles or values than before")
+    if unit is not None and not (set(unit.index) == set(before.columns) and (unit > 0).all()):
+        raise ValueError(
+            f"unit is a number above 0 for each of {', '.join(map(str, before.columns))}; got "
+            f"{unit.to_dict()}"
+        )
     changes = pd.DataFrame({name: (scores - before).mean() for name, scores in after.items()}).T
     return changes if unit is None else changes / unit

@@ -4,13 +4,15 @@ Chapter: sae. With the encoder E, its bias b, the decoder D (rows of length 1) a
 
     z(h) = act(h E + b),    h = z(h) D + c + error(h).
 
-Everything is in the model's raw basis, so a latent's value is a length, in units of h.
+Everything is in the model's raw basis. With rows of D of length 1 a latent's value is a length, in
+units of h; an SAE of others may have other rows, and then counts in units of ||D_f||.
 `steerlib.methods.sae_training` learns one, `steerlib.methods.sae_files` reads those of others.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,6 +27,7 @@ from steerlib.core.edits import LowRank, clamp, vector
 from steerlib.core.files import write_whole
 from steerlib.core.interventions import Add, Intervention, Origin, Term
 from steerlib.core.latents import Latents, sparse
+from steerlib.core.shipped import shipped_file
 from steerlib.core.sites import Site, as_site
 from steerlib.core.sites import site as site_of
 
@@ -54,7 +57,7 @@ class SAE:
     (TopK). Chapter: sae.
 
     Example:
-        >>> sae = st.load_sae("world-topk.safetensors")
+        >>> sae = st.load_sae("world-topk")
         >>> with st.steer(model, sae.clamp(17, 5.0)):
         ...     st.generate(model, "tell me about the dog .")
     """
@@ -72,7 +75,9 @@ class SAE:
     def __post_init__(self) -> None:
         object.__setattr__(self, "site", as_site(self.site))
         for name, ndim in (("encoder", 2), ("bias", 1), ("decoder", 2), ("offset", 1)):
-            object.__setattr__(self, name, vector(getattr(self, name), name, ndim))
+            value = vector(getattr(self, name), name, ndim)
+            # As a file gives it back: the order in memory changes the last bits of a product.
+            object.__setattr__(self, name, value.contiguous())
         d, n = self.encoder.shape
         if self.decoder.shape != (n, d) or self.bias.shape != (n,) or self.offset.shape != (d,):
             shapes = {m: tuple(getattr(self, m).shape) for m in _TENSORS[:4]}
@@ -96,7 +101,8 @@ class SAE:
                     f"the minimum {theta.min().item():g}"
                 )
             object.__setattr__(self, "threshold", theta)
-        if (self.activation == "topk") != (self.k is not None) or not 1 <= (self.k or 1) <= n:
+        fits = isinstance(self.k, int) and 1 <= self.k <= n
+        if not (fits if self.activation == "topk" else self.k is None):
             raise ValueError(f"k is for topk, from 1 to {n}; got k={self.k}, {self.activation!r}")
 
     # --- reading
@@ -127,7 +133,10 @@ class SAE:
     # --- steering
 
     def add(self, feature: int) -> Intervention:
-        """h <- h + strength * D_f: adds the feature's direction, whatever its value is."""
+        """h <- h + strength * D_f: adds the feature's direction, whatever its value is.
+
+        The strength is the length of the step where ||D_f|| = 1, else one in units of ||D_f||.
+        """
         return self._made(Add(self.site, self.decoder[self._index(feature)]).terms)
 
     def clamp(self, feature: int | Sequence[int], target: float | Sequence[float]) -> Intervention:
@@ -135,10 +144,11 @@ class SAE:
 
         Args:
             feature: one, or several, which are set together.
-            target: the value, in units of h; one for all features or one each.
+            target: the value, in units of h (of ||D_f||); one for all features or one each.
 
         Raises:
-            ValueError: no such feature, one twice, targets of another number.
+            ValueError: no such feature, one twice, targets of another number or not finite.
+            TypeError: a feature that is no whole number, a target that is no number.
         """
         return self._set(feature, target, at_least=False)
 
@@ -176,6 +186,8 @@ class SAE:
         """A clamp that reads one latent: a row of numbers instead of the whole encoder."""
         read, bias, write = self.encoder[:, f], self.bias[f], self.decoder[f]
         theta = float(self.floor[f])
+        if at_least:
+            target = max(target, 0.0)  # no value is lower
         edit = clamp(read, bias, write, target, theta)
         if not at_least:
             return edit
@@ -200,22 +212,29 @@ class SAE:
 
     def _pairs(self, feature: Any, target: Any) -> tuple[list[int], list[float]]:
         """Features and one target each, checked."""
-        many = [feature] if isinstance(feature, int) else list(feature)
-        features = [self._index(f) for f in many]
-        is_one = not isinstance(target, Sequence | Tensor)
-        targets = [float(target)] * len(features) if is_one else [float(t) for t in target]
-        if len(targets) != len(features) or len(set(features)) != len(features):
+        is_one = getattr(feature, "ndim", None) == 0 or not hasattr(feature, "__iter__")
+        features = [self._index(f) for f in ([feature] if is_one else feature)]
+        try:
+            values = torch.as_tensor(target, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"a target is a number, or one per feature, got {target!r}") from None
+        targets = [values.item()] * len(features) if not values.ndim else values.tolist()
+        if values.ndim > 1 or len(targets) != len(features) or len(set(features)) != len(features):
             raise ValueError(
                 f"needed are different features and one target each, got {features} and {targets}"
             )
-        if not torch.isfinite(torch.tensor(targets)).all():
+        if not torch.isfinite(values).all():
             raise ValueError(f"targets are finite, got {targets}")
         return features, targets
 
     def _index(self, feature: int) -> int:
-        if not 0 <= int(feature) < self.n:
+        try:
+            number = operator.index(feature)
+        except TypeError:
+            raise TypeError(f"features are whole numbers, got {feature!r}") from None
+        if not 0 <= number < self.n:
             raise ValueError(f"there are the features 0 to {self.n - 1}, got {feature}")
-        return int(feature)
+        return number
 
     def _made(self, terms: tuple[Term, ...]) -> Intervention:
         return Intervention(terms, self.origin)
@@ -247,7 +266,11 @@ class SAE:
 
 
 def load_sae(path: str | Path) -> SAE:
-    """Read an SAE that `SAE.save` wrote.
+    """Read an SAE that `SAE.save` wrote, or one that comes with steerlib.
+
+    Args:
+        path: a file, or "world-topk", "world-jumprelu" or "world-b-topk": those of the chapter,
+            of the stream after block 2.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is damaged or no SAE of steerlib.
@@ -255,14 +278,17 @@ def load_sae(path: str | Path) -> SAE:
     Chapter: sae.
 
     Example:
-        >>> st.load_sae("world-topk.safetensors").n
+        >>> st.load_sae("world-topk").n
         1024
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = shipped_file("sae", f"{path}.safetensors") or Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(
+            f'there is no file {path}, and no SAE of that name comes with steerlib ("world-topk", '
+            '"world-jumprelu", "world-b-topk")'
+        )
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
@@ -274,9 +300,12 @@ def load_sae(path: str | Path) -> SAE:
             f"{path} holds no SAE of steerlib: its format is {metadata.get('format')!r}, needed "
             f"is {FORMAT!r}; SAEs of others are read by st.load_saelens and st.load_gemma_scope"
         )
-    about = json.loads(metadata["sae"])
-    origin = None if about["origin"] is None else Origin(**about["origin"])
-    return SAE(
-        site_of(about["site"]), **tensors, activation=about["activation"], k=about["k"],
-        origin=origin,
-    )  # fmt: skip
+    try:
+        about = json.loads(metadata["sae"])
+        origin = None if about["origin"] is None else Origin(**about["origin"])
+        return SAE(
+            site_of(about["site"]), **tensors, activation=about["activation"], k=about["k"],
+            origin=origin,
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is a damaged steerlib file: {error}") from error

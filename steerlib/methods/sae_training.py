@@ -135,7 +135,8 @@ class _Run:
         if not self.done:
             self.centre = rows.mean(0)
             self.scale = (rows - self.centre).square().mean().sqrt()
-            if not self.scale > 0:
+            # What a mean rounds off is no spread.
+            if not self.scale > 1e-6 * rows.abs().mean():
                 raise ValueError(f"all activations at {self.read.site} are the same")
         random = torch.Generator().manual_seed(plan.seed * 1_000_003 + chunk)
         mixed = rows[torch.randperm(len(rows), generator=random)]
@@ -175,7 +176,7 @@ class _Run:
         from safetensors import safe_open
 
         with safe_open(str(path), "pt") as file:
-            found = file.metadata()
+            found = file.metadata() or {}
             if found.get("identity") != self.identity:
                 raise ValueError(
                     f"the checkpoint {path.name} belongs to another run: it holds "

@@ -1,0 +1,282 @@
+"""Sparse autoencoders on the world: quality, recovered latents, steering. `make experiments`.
+
+One shard per model, concept and seed, so that a run that was killed loses one of them; `-j 2`
+shares them between two processes.
+
+* `quality`: FVU, L0, dead latents and loss recovered on fresh documents, by section;
+* `recovered`: the best feature for each exact latent, chosen on some documents, reported on others;
+  raw neurons and an SAE that learned nothing beside it;
+* `axbench`: features as detectors and as steering vectors in the harness of `experiments.axbench`:
+  the same dialogues, requests, judge and factors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import csr_array
+
+import steerlib as st
+from experiments import sae_claims, sae_figures
+from experiments.axbench import CHOOSE as CHOOSING
+from experiments.axbench import CONCEPTS, prompts
+from experiments.sae_data import CHOOSE, FOLDER, QUALITY, REPORT, SITE, load, shipped, trained
+from steerlib import evaluation as ev
+from steerlib.core.prompts import Prompt
+from steerlib.evaluation.shards import Shard, collect
+from steerlib.methods.feature_areas import areas, latent_values
+from steerlib.methods.sae_quality import quality as measured
+from steerlib.world import latents as exact
+from steerlib.world.corpus import balanced
+
+MODELS, SEEDS = ("world", "world-b"), ("0", "1", "2")
+KINDS = ("topk", "jumprelu", "relu")
+DOCUMENTS = 2_600  # of each split; about 95,000 tokens
+NEUTRAL = "tell me about the dog ."
+CANDIDATES = 20
+CLAMPS = ev.FACTORS[1::2]
+KINDS_OF_CHANGE = ("raised", "alone")
+
+
+# --- quality and latents
+
+
+def quality(model: str, kind: str, seed: str) -> Shard:
+    """What the SAE loses on documents that nothing was trained on or chosen with."""
+    documents = balanced(QUALITY + int(seed), DOCUMENTS)
+    texts, sections = [d.text for _, d in documents], [name for name, _ in documents]
+    table = measured(trained(model, kind, int(seed)), load(model), texts, groups=sections)
+    return {"rows": table.to_dict("records")}
+
+
+def recovered(model: str, kind: str, seed: str) -> Shard:
+    """For each exact latent the feature with the largest AUROC on some documents, and on others."""
+    number = int(seed)
+    choose, report = (_areas(model, kind, number, first + number) for first in (CHOOSE, REPORT))
+    rows = []
+    for column, latent in enumerate(exact.latents()):
+        if np.isnan(choose[:, column]).all() or np.isnan(report[:, column]).all():
+            continue
+        best = int(np.nanargmax(choose[:, column]))
+        rows.append(
+            {
+                "latent": latent.name, "kind": latent.kind, "family": latent.family,
+                "feature": best, "chosen_on": float(choose[best, column]),
+                "auroc": float(report[best, column]),
+                "luckiest": float(np.nanmax(report[:, column])),
+            }
+        )  # fmt: skip
+    return {"rows": rows}
+
+
+def _areas(model: str, kind: str, seed: int, corpus: int) -> np.ndarray:
+    documents = balanced(corpus, DOCUMENTS)
+    values = _values(model, kind, seed, [document.text for _, document in documents])
+    return areas(values, exact.labels(documents))
+
+
+def _values(model: str, kind: str, seed: int, texts: list[str]) -> Any:
+    """What may be a feature, at every token: latents, or neurons with both signs."""
+    net = load(model)
+    if kind in KINDS:
+        return latent_values(trained(model, kind, seed), net, texts)
+    if kind == "untrained":
+        return latent_values(untrained(model, seed), net, texts)
+    site = SITE if kind == "stream" else st.mlp_post(SITE.layer)
+    h = st.capture(net, texts, [site], at=st.prompt)[site].numpy()
+    return np.concatenate([h, -h], axis=1)
+
+
+def untrained(model: str, seed: int) -> st.SAE:
+    """The same shape with random unit rows, centred as the trained one is."""
+    like = trained(model, "topk", seed)
+    rows = torch.randn(like.n, like.d, generator=torch.Generator().manual_seed(seed))
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    return replace(like, encoder=rows.T, decoder=rows, bias=-(rows @ like.offset))
+
+
+# --- features in the harness of AxBench
+
+
+@cache
+def _labels(model: str, seed: int) -> tuple[csr_array, tuple[str, ...]]:
+    """The latents at every token of a corpus without labels, and the tokens' words."""
+    documents = balanced(CHOOSE + seed, DOCUMENTS)
+    values = latent_values(
+        trained(model, "topk", seed), load(model), [d.text for _, d in documents]
+    )
+    return values, tuple(word for _, document in documents for word in document.words)
+
+
+def labelled(model: str, seed: int, concept: str, top: int = 20) -> int:
+    """The feature whose label is the concept: most of the words at its top activations are of it.
+
+    What an automatic interpreter does that sees the top activations; ties go to the larger value.
+    """
+    values, words = _labels(model, seed)
+    own = st.world.lexicon_words(concept)
+    by_feature = values.tocsc()
+    best, found = (-1.0, -1.0), 0
+    for feature in range(by_feature.shape[1]):
+        start, end = by_feature.indptr[feature : feature + 2]
+        if end - start < top:
+            continue
+        data, rows = by_feature.data[start:end], by_feature.indices[start:end]
+        first = np.argsort(-data, kind="stable")[:top]
+        share = float(np.mean([words[row] in own for row in rows[first]]))
+        if (share, float(data.max())) > best:
+            best, found = (share, float(data.max())), feature
+    return found
+
+
+def chosen(model: str, concept: str, seed: int, data: st.Dialogues) -> dict[str, int]:
+    """The feature of each way to choose one; `random` is any that is ever active."""
+    net, sae = load(model), trained(model, "topk", seed)
+    scores = st.feature_scores(sae, net, data, chat=None)
+    candidates = st.best_features(scores, CANDIDATES)
+    asked: dict[str, Any] = {"prompt": NEUTRAL, "chat": True}
+    outputs = st.output_scores(sae, net, candidates, **asked)
+    scores = scores.join(outputs[["output"]])
+    for kind in KINDS_OF_CHANGE:
+        changes = st.confidence_changes(sae, net, candidates, kind, **asked)["confidence"]
+        scores = scores.join(-changes.rename(kind))
+    rng = np.random.default_rng(seed)
+    active = scores.index[scores["active"] > 0]
+    return {
+        "label": labelled(model, seed, concept),
+        "auroc": st.best_feature(scores),
+        "mean_difference": st.best_feature(scores, "mean_difference", None),
+        "output": st.best_feature(scores, "output", CANDIDATES),
+        "confidence": st.best_feature(scores, "raised", CANDIDATES),
+        "published": st.best_feature(scores, "alone", CANDIDATES),
+        "random": int(rng.choice(active)),
+    }
+
+
+def detector(sae: st.SAE, net: st.Model, feature: int) -> Any:
+    """The largest value of a feature over the tokens of a text."""
+
+    def scores(texts: Sequence[Prompt]) -> np.ndarray:
+        h = [st.capture(net, [t], [sae.site], at=st.prompt, chat=None)[sae.site] for t in texts]
+        return np.array([float(sae.encode(rows)[:, feature].max()) for rows in h])
+
+    return scores
+
+
+def axbench(model: str, concept: str, seed: str) -> Shard:
+    """Detection and steering by features of one concept."""
+    net, number = load(model), int(seed)
+    sae = trained(model, "topk", number)
+    data = st.Dialogues(st.world.dialogues(concept, 72, number))
+    features = chosen(model, concept, number, data)
+    return {
+        "features": features,
+        "detect": _detection(sae, net, features, concept, number),
+        **_steering(sae, net, features, data, concept, number),
+    }
+
+
+def _detection(
+    sae: st.SAE, net: st.Model, features: dict[str, int], concept: str, seed: int
+) -> list[dict[str, Any]]:
+    talks = st.world.dialogues(concept, 36, seed, "test")
+    texts = st.Dialogues([*talks, *st.world.contrasts(concept, 36, seed, "test")])
+    detectors = {str(f): detector(sae, net, f) for f in set(features.values())}
+    tables = [ev.detection(net, detectors, texts, chat=None, seed=seed).assign(texts="dialogues")]
+    if concept in st.world.LEXICAL:
+        one = st.world.one_word(concept, seed)
+        tables.append(ev.detection(net, detectors, one, seed=seed).assign(texts="one_word"))
+    return pd.concat(tables).to_dict("records")
+
+
+def _steering(
+    sae: st.SAE,
+    net: st.Model,
+    features: dict[str, int],
+    data: st.Dialogues,
+    concept: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Answers along every chosen feature, once each, and with the best one set to values."""
+    largest = st.feature_scores(sae, net, data, chat=None)["max"]
+    arms = []
+    for f in sorted(set(features.values())):
+        # A feature that no text of the concept activates has no unit: as AxBench, 50.
+        unit = float(largest[f]) or 50.0
+        arms.append(ev.Arm(f"add {f}", unit * sae.add(f), ev.FACTORS))
+    f = features["output"]
+    unit = float(largest[f]) or 50.0
+    for factor in CLAMPS:
+        arms.append(ev.Arm(f"clamp {factor:g}", sae.clamp(f, factor * unit)))
+        arms.append(ev.Arm(f"min_clamp {factor:g}", sae.min_clamp(f, factor * unit)))
+    plain = st.diff_means(net, data, SITE, reduce=None, chat=None)
+    unit = ev.max_activation(net, plain, data.texts, chat=None)
+    arms.append(ev.Arm("diff_means", unit * plain.unit(), ev.FACTORS))
+    choose, report = prompts("selection", seed), prompts("test", seed)
+    table = ev.score(
+        net, arms, [*choose, *report], ev.world_judge(concept), seed=seed, progress=False
+    )
+    table["part"] = np.where(np.arange(len(table)) % (len(choose) + len(report)) < CHOOSING,
+                             "choose", "report")  # fmt: skip
+    grades = [name for name in table if str(name).startswith("grade_")]
+    means = table.groupby(["arm", "strength", "part"], sort=False)[["score", *grades]].mean()
+    return {"curves": means.reset_index().to_dict("records")}
+
+
+PARTS: dict[str, Any] = {
+    "quality": (
+        quality,
+        [*product(MODELS, ("topk",), SEEDS), ("world", "jumprelu", "0"), ("world", "relu", "0")],
+    ),
+    "recovered": (
+        recovered,
+        [
+            *product(MODELS, ("topk", "untrained", "stream", "mlp"), SEEDS),
+            ("world", "jumprelu", "0"),
+            ("world", "relu", "0"),
+        ],
+    ),
+    "axbench": (
+        axbench,
+        [*product(("world",), CONCEPTS, SEEDS), *product(("world-b",), CONCEPTS, ("0",))],
+    ),
+}
+
+
+def main() -> None:
+    """Compute what is missing, then record it and draw the figures."""
+    parser = argparse.ArgumentParser(description="sparse autoencoders on the world")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="processes")
+    parser.add_argument("parts", nargs="*", help=f"only these, unrecorded, of {list(PARTS)}")
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(1)
+    for model, kind, seed in PARTS["quality"][1]:
+        trained(model, kind, int(seed))
+    found = {}
+    for name, (work, keys) in PARTS.items():
+        if not asked.parts or name in asked.parts:
+            shards = collect(FOLDER / name, keys, work, n_jobs=asked.jobs)
+            found[name] = dict(zip(keys, shards, strict=True))
+    if not asked.parts:
+        sae_claims.record_all(found)
+        if os.environ.get("STEERLIB_RECORD") == "1":
+            shipped()
+            sae_figures.draw(found)
+
+
+if __name__ == "__main__":
+    # By its name, so that other processes can import what they are sent.
+    from experiments.sae import main as run
+
+    run()

@@ -1,0 +1,4 @@
+"""x"""
+
+
+def record_all(found): ...
