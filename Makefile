@@ -53,6 +53,9 @@ experiments: env
 	STEERLIB_RECORD=1 $(PY) -m experiments.directions
 	STEERLIB_RECORD=1 $(PY) -m experiments.axbench -j 2
 	STEERLIB_RECORD=1 $(PY) -m experiments.scaling -j 2
+	STEERLIB_RECORD=1 $(PY) -m experiments.sae -j 2
+	STEERLIB_RECORD=1 $(PY) -m experiments.values -j 2
+	STEERLIB_RECORD=1 $(PY) -m experiments.values_replication
 
 ## make bench            measure the speed table of README.md
 bench: env

@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from scipy.sparse import csr_array
 import steerlib as st
 from experiments import sae_claims, sae_figures
 from experiments.axbench import CHOOSE as CHOOSING
-from experiments.axbench import CONCEPTS, prompts
+from experiments.axbench import prompts
 from experiments.sae_data import CHOOSE, FOLDER, QUALITY, REPORT, SITE, load, shipped, trained
 from steerlib import evaluation as ev
 from steerlib.core.prompts import Prompt
@@ -38,14 +39,17 @@ from steerlib.methods.feature_areas import areas, latent_values
 from steerlib.methods.sae_quality import quality as measured
 from steerlib.world import latents as exact
 from steerlib.world.corpus import balanced
+from steerlib.world.documents import Document
 
 MODELS, SEEDS = ("world", "world-b"), ("0", "1", "2")
-KINDS = ("topk", "jumprelu", "relu")
-DOCUMENTS = 2_600  # of each split; about 95,000 tokens
+KINDS = ("topk", "jumprelu", "relu", "early")
+DOCUMENTS = 1_300  # of each split; about 48,000 tokens
+OFTEN = 15  # a word is looked for where it stands so often in both splits
 NEUTRAL = "tell me about the dog ."
 CANDIDATES = 20
-CLAMPS = ev.FACTORS[1::2]
-KINDS_OF_CHANGE = ("raised", "alone")
+WRITES = 0.01  # the output score below which a feature is no candidate, as a filter
+FACTORS, CLAMPS = ev.FACTORS[1::2], (0.4, 0.8, 1.6, 3.0)
+KINDS_OF_CHANGE: tuple[Literal["raised", "alone"], ...] = ("raised", "alone")
 
 
 # --- quality and latents
@@ -54,35 +58,81 @@ KINDS_OF_CHANGE = ("raised", "alone")
 def quality(model: str, kind: str, seed: str) -> Shard:
     """What the SAE loses on documents that nothing was trained on or chosen with."""
     documents = balanced(QUALITY + int(seed), DOCUMENTS)
-    texts, sections = [d.text for _, d in documents], [name for name, _ in documents]
-    table = measured(trained(model, kind, int(seed)), load(model), texts, groups=sections)
+    table = measured(
+        trained(model, kind, int(seed)),
+        load(model),
+        [document.text for _, document in documents],
+        groups=[section for section, _ in documents],
+        targets=[document.targets for _, document in documents],
+    )
     return {"rows": table.to_dict("records")}
 
 
 def recovered(model: str, kind: str, seed: str) -> Shard:
     """For each exact latent the feature with the largest AUROC on some documents, and on others."""
     number = int(seed)
-    choose, report = (_areas(model, kind, number, first + number) for first in (CHOOSE, REPORT))
+    splits = [balanced(first + number, DOCUMENTS) for first in (CHOOSE, REPORT)]
+    counts = [Counter(word for _, d in part for word in d.words) for part in splits]
+    words = sorted(w for w in counts[0] if min(c[w] for c in counts) >= OFTEN)
+    truths = [_truths(part, words) for part in splits]
+    texts = [[document.text for _, document in part] for part in splits]
+    if kind == "labels":
+        choose, report = _with_labels(model, texts, truths)
+    else:
+        choose, report = (
+            areas(_values(model, kind, number, own), truth)
+            for own, truth in zip(texts, truths, strict=True)
+        )
+    known = [(latent.name, latent.kind, latent.family) for latent in exact.latents()]
     rows = []
-    for column, latent in enumerate(exact.latents()):
+    for column, (name, sort, family) in enumerate(known + [(w, "single", "word") for w in words]):
         if np.isnan(choose[:, column]).all() or np.isnan(report[:, column]).all():
             continue
         best = int(np.nanargmax(choose[:, column]))
         rows.append(
             {
-                "latent": latent.name, "kind": latent.kind, "family": latent.family,
-                "feature": best, "chosen_on": float(choose[best, column]),
-                "auroc": float(report[best, column]),
+                "latent": name, "kind": sort, "family": family, "feature": best,
+                "chosen_on": float(choose[best, column]), "auroc": float(report[best, column]),
                 "luckiest": float(np.nanmax(report[:, column])),
             }
         )  # fmt: skip
     return {"rows": rows}
 
 
-def _areas(model: str, kind: str, seed: int, corpus: int) -> np.ndarray:
-    documents = balanced(corpus, DOCUMENTS)
-    values = _values(model, kind, seed, [document.text for _, document in documents])
-    return areas(values, exact.labels(documents))
+def _truths(documents: list[tuple[str, Document]], words: Sequence[str]) -> np.ndarray:
+    """The truth of every exact latent, and whether a token is each of the words."""
+    column = {word: i for i, word in enumerate(words)}
+    tokens = [word for _, document in documents for word in document.words]
+    single = np.zeros((len(tokens), len(words)), np.int8)
+    for row, word in enumerate(tokens):
+        if word in column:
+            single[row, column[word]] = 1
+    return np.concatenate([exact.labels(documents), single], axis=1)
+
+
+def _with_labels(
+    model: str, texts: list[list[str]], truths: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What labels can do: for each latent the difference of means as its one direction."""
+    choose, report = (
+        st.capture(load(model), part, [SITE], at=st.prompt)[SITE].numpy() for part in texts
+    )
+    found: list[tuple[float, ...]] = []
+    for column in range(truths[0].shape[1]):
+        truth = truths[0][:, [column]]
+        if not {0, 1} <= set(truth[:, 0].tolist()):
+            found.append((np.nan, np.nan))
+            continue
+        gap = choose[truth[:, 0] == 1].mean(0) - choose[truth[:, 0] == 0].mean(0)
+        scores = [(h @ gap)[:, None] for h in (choose, report)]
+        found.append(
+            tuple(
+                float(areas(score, part[:, [column]])[0, 0])
+                for score, part in zip(scores, truths, strict=True)
+            )
+        )
+    both = np.array(found).T
+    return both[:1], both[1:]
 
 
 def _values(model: str, kind: str, seed: int, texts: list[str]) -> Any:
@@ -150,13 +200,16 @@ def chosen(model: str, concept: str, seed: int, data: st.Dialogues) -> dict[str,
     for kind in KINDS_OF_CHANGE:
         changes = st.confidence_changes(sae, net, candidates, kind, **asked)["confidence"]
         scores = scores.join(-changes.rename(kind))
+    writing = scores[scores["output"] >= WRITES]
     rng = np.random.default_rng(seed)
     active = scores.index[scores["active"] > 0]
     return {
         "label": labelled(model, seed, concept),
         "auroc": st.best_feature(scores),
         "mean_difference": st.best_feature(scores, "mean_difference", None),
-        "output": st.best_feature(scores, "output", CANDIDATES),
+        # The score as a filter of what labels found, and as the choice among all candidates.
+        "output": st.best_feature(writing if len(writing) else scores),
+        "writer": st.best_feature(scores, "output", CANDIDATES),
         "confidence": st.best_feature(scores, "raised", CANDIDATES),
         "published": st.best_feature(scores, "alone", CANDIDATES),
         "random": int(rng.choice(active)),
@@ -213,7 +266,7 @@ def _steering(
     for f in sorted(set(features.values())):
         # A feature that no text of the concept activates has no unit: as AxBench, 50.
         unit = float(largest[f]) or 50.0
-        arms.append(ev.Arm(f"add {f}", unit * sae.add(f), ev.FACTORS))
+        arms.append(ev.Arm(f"add {f}", unit * sae.add(f), FACTORS))
     f = features["output"]
     unit = float(largest[f]) or 50.0
     for factor in CLAMPS:
@@ -221,7 +274,7 @@ def _steering(
         arms.append(ev.Arm(f"min_clamp {factor:g}", sae.min_clamp(f, factor * unit)))
     plain = st.diff_means(net, data, SITE, reduce=None, chat=None)
     unit = ev.max_activation(net, plain, data.texts, chat=None)
-    arms.append(ev.Arm("diff_means", unit * plain.unit(), ev.FACTORS))
+    arms.append(ev.Arm("diff_means", unit * plain.unit(), FACTORS))
     choose, report = prompts("selection", seed), prompts("test", seed)
     table = ev.score(
         net, arms, [*choose, *report], ev.world_judge(concept), seed=seed, progress=False
@@ -233,22 +286,28 @@ def _steering(
     return {"curves": means.reset_index().to_dict("records")}
 
 
+OTHERS = ("early", "jumprelu", "relu", "untrained", "stream", "mlp", "labels")
 PARTS: dict[str, Any] = {
     "quality": (
         quality,
-        [*product(MODELS, ("topk",), SEEDS), ("world", "jumprelu", "0"), ("world", "relu", "0")],
+        [*product(MODELS, ("topk",), SEEDS), *(("world", k, "0") for k in KINDS[1:])],
     ),
     "recovered": (
         recovered,
         [
-            *product(MODELS, ("topk", "untrained", "stream", "mlp"), SEEDS),
-            ("world", "jumprelu", "0"),
-            ("world", "relu", "0"),
+            *product(("world",), ("topk",), SEEDS),
+            *(("world", k, "0") for k in OTHERS),
+            ("world-b", "topk", "0"),
+            ("world-b", "untrained", "0"),
         ],
     ),
     "axbench": (
         axbench,
-        [*product(("world",), CONCEPTS, SEEDS), *product(("world-b",), CONCEPTS, ("0",))],
+        [
+            *product(("world",), st.world.LEXICAL, SEEDS),
+            *product(("world",), st.world.STYLES, ("0",)),
+            *product(("world-b",), st.world.LEXICAL, ("0",)),
+        ],
     ),
 }
 

@@ -1,4 +1,186 @@
-"""x"""
+"""What the shards of `experiments.sae` say, recorded as claims, and the tables for its figures.
+
+Units of an interval: seeds for the quality of an SAE, concepts (their seeds averaged first) for
+detection and steering. Concepts with words and styles are kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import steerlib as st
+from experiments.sae_data import QUALITY, SITE, load, trained
+from steerlib.statistics import Interval, bootstrap_difference, bootstrap_mean
+from steerlib.world.corpus import balanced
+
+Shards = Mapping[tuple[str, ...], dict[str, Any]]
+SUFFIX = {"world": "", "world-b": "_b"}
+LEXICAL, STYLES = tuple(st.world.LEXICAL), tuple(st.world.STYLES)
+KINDS = {"": LEXICAL, "style_": STYLES}
+GOOD = 0.95  # an AUROC from which a latent counts as found
+SORTS = {"single": "singles", "word": "words", "context": "contexts"}
+WAYS = {  # how a feature was chosen -> its name in claims
+    "label": "label",
+    "auroc": "sae_a",
+    "mean_difference": "mean_difference",
+    "output": "output",
+    "writer": "writer",
+    "confidence": "confidence",
+    "published": "published",
+    "random": "random",
+}
 
 
-def record_all(found): ...
+def record_all(found: Mapping[str, Shards]) -> None:
+    """Record every claim."""
+    _quality(found["quality"])
+    _recovered(found["recovered"])
+    _axbench(found["axbench"])
+    _geometry()
+
+
+def _write(name: str, found: Interval, tol: float, n: int) -> None:
+    st.record(f"sae.{name}", found.estimate, tol, (found.low, found.high), n)
+
+
+def _mean(name: str, values: pd.Series | np.ndarray, tol: float) -> None:
+    x = np.asarray(values, dtype=float)
+    if len(x) > 1:
+        _write(name, bootstrap_mean(x), tol, len(x))
+    else:
+        st.record(f"sae.{name}", float(x[0]), tol, n=1)
+
+
+# --- quality and latents
+
+
+def _quality(shards: Shards) -> None:
+    rows = pd.DataFrame(
+        [r | dict(zip(("model", "kind", "seed"), k, strict=True))
+         for k, s in shards.items() for r in s["rows"]]
+    )  # fmt: skip
+    rows["cost"] = rows["loss_spliced"] - rows["loss"]
+    for (model, kind), own in rows[rows["group"] == "all"].groupby(["model", "kind"]):
+        for measure, tol in (
+            ("fvu", 0.01), ("l0", 0.5), ("dead", 0.02), ("recovered", 0.005), ("cost", 0.02),
+        ):  # fmt: skip
+            _mean(f"{measure}_{kind}{SUFFIX[str(model)]}", own[measure], tol)
+    sections = rows[
+        (rows["model"] == "world") & (rows["kind"] == "topk") & (rows["group"] != "all")
+    ]
+    means = sections.groupby("group")[["fvu", "recovered"]].mean()
+    st.record("sae.worst_fvu_topk", float(means["fvu"].max()), 0.02, n=len(means))
+    st.record("sae.worst_recovered_topk", float(means["recovered"].min()), 0.01, n=len(means))
+
+
+def latents(shards: Shards) -> pd.DataFrame:
+    """One row per model, kind of feature, seed and exact latent."""
+    return pd.DataFrame(
+        [r | {"model": k[0], "features": k[1], "seed": k[2]}
+         for k, s in shards.items() for r in s["rows"]]
+    )  # fmt: skip
+
+
+def _recovered(shards: Shards) -> None:
+    rows = latents(shards)
+    for (model, features), own in rows.groupby(["model", "features"]):
+        suffix = SUFFIX[str(model)]
+        for sort, name in SORTS.items():
+            part = own[own["kind"] == sort]
+            shares = part.groupby("seed")["auroc"].apply(lambda a: float((a >= GOOD).mean()))
+            _mean(f"share_{name}_{features}{suffix}", shares, 0.05)
+            medians = part.groupby("seed")["auroc"].median()
+            _mean(f"median_{name}_{features}{suffix}", medians, 0.03)
+    topk = rows[(rows["model"] == "world") & (rows["features"] == "topk")]
+    for sort, name in SORTS.items():
+        part = topk[topk["kind"] == sort]
+        st.record(f"sae.n_{name}", part["latent"].nunique(), 0)
+        lucky = part.groupby("seed")["luckiest"].median().mean()
+        st.record(f"sae.lucky_{name}_topk", float(lucky), 0.03, n=len(part))
+    stop = topk[topk["latent"] == "full stop"]["auroc"]
+    st.record("sae.auroc_full_stop", float(stop.mean()), 0.05, n=len(stop))
+
+
+def _geometry() -> None:
+    """The position of BOS, and what an encoder column reads of its own row."""
+    sae, net = trained("world", "topk", 0), load("world")
+    gamma = (sae.encoder.T * sae.decoder).sum(1)
+    st.record("sae.gamma_topk", float(gamma.median()), 0.05, n=sae.n)
+    texts = [document.text for _, document in balanced(QUALITY, 260)]
+    h = st.capture(net, texts, [SITE], at=st.prompt)[SITE]
+    bos = st.capture(net, texts[:1], [SITE], at=st.bos, include_bos=True)[SITE][0]
+    spread = (h - h.mean(0)).square().sum(1).mean().sqrt()
+    st.record("sae.bos_distance", float((bos - h.mean(0)).norm() / spread), 0.2, n=len(h))
+
+
+# --- the table of AxBench
+
+
+def _axbench(shards: Shards) -> None:
+    for model, suffix in SUFFIX.items():
+        own = {key[1:]: shard for key, shard in shards.items() if key[0] == model}
+        _detection(own, suffix)
+        scores = steering(own)
+        for kind, names in KINDS.items():
+            part = scores[scores["of"].isin(names)]
+            for method, rows in part.groupby("method"):
+                means = rows.groupby("of")["score"].mean()
+                _mean(f"{kind}steer_{method}{suffix}", means, 0.05)
+        wide = scores[scores["of"].isin(LEXICAL)].pivot_table(
+            index="of", columns="method", values="score"
+        )
+        for a, b in (
+            ("output", "sae_a"), ("output", "diff_means"), ("sae_a", "diff_means"),
+            ("sae_a", "random"), ("writer", "sae_a"), ("label", "sae_a"),
+        ):  # fmt: skip
+            gap = bootstrap_difference(wide[a].to_numpy(), wide[b].to_numpy())
+            _write(f"{a}_minus_{b}{suffix}", gap, 0.05, len(wide))
+        gap = bootstrap_difference(wide["clamp"].to_numpy(), wide["output"].to_numpy())
+        _write(f"clamp_minus_add{suffix}", gap, 0.05, len(wide))
+
+
+def _detection(shards: Shards, suffix: str) -> None:
+    rows = []
+    for (concept, seed), shard in shards.items():
+        table = pd.DataFrame(shard["detect"])
+        table = table[table["pool"] == "own"]
+        for way, feature in shard["features"].items():
+            own = table[table["detector"] == str(feature)]
+            rows += [
+                {"of": concept, "seed": seed, "way": WAYS[way], "auroc": r.auroc,
+                 "against": "one_word" if r.texts == "one_word" else r.against}
+                for r in own.itertuples()
+            ]  # fmt: skip
+    every = pd.DataFrame(rows)
+    every = every[every["of"].isin(LEXICAL)]
+    for (way, against), own in every.groupby(["way", "against"]):
+        name = {"neutral": "plain"}.get(str(against), str(against))
+        _mean(f"auroc_{way}_{name}{suffix}", own.groupby("of")["auroc"].mean(), 0.03)
+
+
+def steering(shards: Shards) -> pd.DataFrame:
+    """The score on requests that chose nothing, of each method, concept and seed.
+
+    The strength, and for a clamp the target, is the one with the best score on other requests.
+    """
+    rows = []
+    for (concept, seed), shard in shards.items():
+        curves = pd.DataFrame(shard["curves"])
+        curves["group"] = [a.split()[0] if a.split()[0] != "add" else a for a in curves["arm"]]
+        best = {group: _reported(own) for group, own in curves.groupby("group")}
+        found = {WAYS[way]: best[f"add {f}"] for way, f in shard["features"].items()}
+        found |= {name: best[name] for name in ("clamp", "min_clamp", "diff_means")}
+        rows += [
+            {"of": concept, "seed": seed, "method": name, "score": score}
+            for name, score in found.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def _reported(curves: pd.DataFrame) -> float:
+    wide = curves.pivot_table(index=["arm", "strength"], columns="part", values="score", sort=False)
+    return float(wide.loc[wide["choose"].idxmax(), "report"])

@@ -14,13 +14,16 @@ from steerlib.world.corpus import balanced
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, SHIPPED = ROOT / "_build" / "sae", ROOT / "data" / "sae"
 SITE = st.resid(2)  # the middle block, as in the chapter axbench
+EARLY = st.resid(0)  # where a word is still mostly itself
 DOCUMENTS = 40_000  # some 1.5 million tokens, as many documents of each section
 # The price at which ReLU keeps about as many latents as the others.
 PLANS: dict[str, st.SAEPlan] = {
     "topk": st.SAEPlan(activation="topk", k=16),
     "jumprelu": st.SAEPlan(activation="jumprelu", k=16),
     "relu": st.SAEPlan(activation="relu", l1=3.5),
+    "early": st.SAEPlan(activation="topk", k=16),
 }
+SHIPPING = (("world", "topk"), ("world", "jumprelu"), ("world", "early"), ("world-b", "topk"))
 # Seeds of the corpus: those of training begin at 0, the others are apart.
 CHOOSE, REPORT, QUALITY = 100, 200, 300
 
@@ -39,13 +42,18 @@ def trained(model: str, kind: str, seed: int) -> st.SAE:
         documents = [document.text for _, document in balanced(seed, DOCUMENTS)]
         plan = st.SAEPlan(**(vars(PLANS[kind]) | {"seed": seed}))
         checkpoint = path.with_suffix(".checkpoint")
-        st.train_sae(load(model), documents, SITE, plan, checkpoint=checkpoint).save(path)
+        st.train_sae(load(model), documents, site(kind), plan, checkpoint=checkpoint).save(path)
     return st.load_sae(path)
+
+
+def site(kind: str) -> st.Site:
+    """Where an SAE of a kind reads."""
+    return EARLY if kind == "early" else SITE
 
 
 def shipped() -> None:
     """Write the SAEs of seed 0 that travel with the package, at half precision."""
-    for model, kind in (("world", "topk"), ("world", "jumprelu"), ("world-b", "topk")):
+    for model, kind in SHIPPING:
         trained(model, kind, 0).save(SHIPPED / f"{model}-{kind}.safetensors", half=True)
 
 
@@ -55,7 +63,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for model, kind, seed in (
         ("world", "topk", 0), ("world-b", "topk", 0), ("world", "jumprelu", 0),
-        ("world", "relu", 0), ("world", "topk", 1), ("world", "topk", 2),
+        ("world", "early", 0), ("world", "relu", 0), ("world", "topk", 1), ("world", "topk", 2),
         ("world-b", "topk", 1), ("world-b", "topk", 2),
     ):  # fmt: skip
         trained(model, kind, seed)

@@ -268,14 +268,14 @@ def features(model: str, seed: str) -> Shard:
     sae = st.load_sae(f"{model}-topk")
     scores, at = answers(model, number), st.mask(SYSTEM)
     h = st.capture(net, texts(part(number, "answer")), [sae.site], at=at)[sae.site]
-    z = sae.encode(h).unflatten(0, (len(scores), -1)).mean(1).numpy()
-    active = z.std(0) > 1e-6
-    table = np.corrcoef(z[:, active].T, scores.T)[: active.sum(), active.sum() :]
-    numbers = np.flatnonzero(active)
+    z = sae.encode(h).unflatten(0, (len(scores), -1)).mean(1).double().numpy()
+    # Active in a twentieth of the roles; what is the same in all has no correlation.
+    numbers = np.flatnonzero(((z > 0).mean(0) > 0.05) & (z.std(0) > 1e-3))
+    table = np.corrcoef(z[:, numbers].T, scores.T)[: len(numbers), len(numbers) :]
     chosen = {v: int(np.abs(table[:, j]).argmax()) for j, v in enumerate(NAMES)}
     length = float(h.norm(dim=1).mean())
     vectors = {
-        v: (0.1 * length * np.sign(table[i, j]) * sae.add(int(numbers[i]))).at(at)
+        v: (float(0.1 * length * np.sign(table[i, j])) * sae.add(int(numbers[i]))).at(at)
         for j, (v, i) in enumerate(chosen.items())
     }
     strength, found = at_target(net, vectors, number)
@@ -293,7 +293,10 @@ def predicted(model: str, seed: str) -> Shard:
     scores = answers(model, number)[:800]
     graph = st.value_graph(scores, alpha=ALPHA)
     oriented = st.orient(graph, do_effects(model, number, "choose"))
-    found = {"pc_do": st.total_effects(scores, oriented).to_numpy().tolist()}
+    found: Shard = {
+        "pc_do": st.total_effects(scores, oriented).to_numpy().tolist(),
+        "distance": st.structural_hamming(oriented, TRUE),
+    }
     try:
         mean = st.class_effects(scores, graph)["mean"].unstack().reindex(NAMES)[list(NAMES)]
         found["pc"] = mean.fillna(0.0).to_numpy().tolist()
@@ -309,7 +312,13 @@ PARTS: dict[str, Part] = {
     "recovery": (recovery, list(product(MODELS, SEEDS))),
     "orders": (orders, list(product(MODELS, SEEDS))),
     "predicted": (predicted, list(product(MODELS, SEEDS))),
-    "steer": (steer, list(product(MODELS, METHODS, SEEDS))),
+    "steer": (
+        steer,
+        [
+            *product(("world", "world-b"), METHODS, SEEDS),
+            *product(("young",), ("plain", "true", "pc_do"), SEEDS),
+        ],
+    ),
     "features": (features, list(product(("world", "world-b"), SEEDS))),
 }
 

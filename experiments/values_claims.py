@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import steerlib as st
-from experiments.values_data import NAMES, answers
+from experiments.values_data import NAMES, TRUE, answers
 from steerlib.statistics import Interval, bootstrap_difference, bootstrap_mean
 from steerlib.world import values as world
 
@@ -28,6 +28,7 @@ def record_all(found: Mapping[str, Shards]) -> None:
     """Record every claim."""
     _noise(found["noise"])
     _dags(found["dags"])
+    _ideal()
     for model, suffix in SUFFIX.items():
         own = {
             part: {key[1:]: shard for key, shard in shards.items() if key[0] == model}
@@ -47,9 +48,10 @@ def _write(name: str, found: Interval, tol: float, n: int) -> None:
 
 def _noise(shards: Shards) -> None:
     for (correlation, n), shard in shards.items():
-        f1 = np.array([row["pc"] for row in shard["rows"]])
-        name = f"noise_{correlation.replace('.', '')}_{n}"
-        _write(name, bootstrap_mean(f1), 0.03, len(f1))
+        for method, ending in (("pc", ""), ("partial", "_partial")):
+            f1 = np.array([row[method] for row in shard["rows"]])
+            name = f"noise_{correlation.replace('.', '')}_{n}{ending}"
+            _write(name, bootstrap_mean(f1), 0.03, len(f1))
 
 
 def _dags(shards: Shards) -> None:
@@ -169,10 +171,46 @@ def _steering(parts: Mapping[str, Shards], model: str, suffix: str) -> None:
         if both:
             first, second = (np.stack([tables[m][seed] for seed in both]) for m in (a, b))
             _difference(f"{a}_minus_{b}{suffix}", first, second)
+    _ratios(tables, model, suffix)
+    told = parts["predicted"]
+    distances = [shard["distance"] for shard in told.values()]
+    st.record(f"values.oriented_shd{suffix}", float(np.mean(distances)), 1.0, n=len(distances))
+    predicted = np.stack([np.array(shard["pc_do"]) for shard in told.values()])
+    _correlated(f"told_pc_do{suffix}", predicted, _causal(len(predicted)))
     orders = {k[0]: np.array(s["effects"]) for k, s in parts["orders"].items()}
     _method("asking", np.stack(list(orders.values())), model, list(orders), suffix)
     if parts["features"]:
         _features(parts, tables, model, suffix)
+
+
+def _ratios(tables: Mapping[str, Mapping[str, np.ndarray]], model: str, suffix: str) -> None:
+    """Effects divided by the own one, and beside what the scores alone let expect."""
+    for method, graph in (("plain", None), ("true", TRUE)):
+        by_seed = tables.get(method)
+        if not by_seed:
+            continue
+        effects = np.stack(list(by_seed.values()))
+        own = np.diagonal(effects, axis1=1, axis2=2)[:, :, None]
+        _correlated(f"{method}_ratio{suffix}", effects / own, _causal(len(effects)))
+        computed = np.stack([_computed(answers(model, int(s)), graph) for s in by_seed])
+        _correlated(f"{method}_computed{suffix}", effects, computed)
+        _correlated(f"{method}_computed_causal{suffix}", computed, _causal(len(computed)))
+
+
+def _computed(scores: pd.DataFrame, graph: st.ValueGraph | None) -> np.ndarray:
+    """Cov(z_k, r_j) / sd(r_j), [j, k]: the side effects of a model that answers linearly."""
+    left = st.residuals(scores, graph).to_numpy()
+    z = st.residuals(scores).to_numpy()
+    return left.T @ z / len(z) / left.std(0)[:, None]
+
+
+def _ideal() -> None:
+    """The same for the true values of all roles and exact graphs."""
+    every = np.array([world.true_values(role) for role in np.ndindex(12, 12, 12, 12)])
+    scores = pd.DataFrame(every, columns=list(NAMES))
+    for name, graph in (("plain", None), ("true", TRUE)):
+        value = correlation(_computed(scores, graph)[None], EFFECTS[None])
+        st.record(f"values.ideal_{name}", value, 0.01, n=90)
 
 
 def _method(name: str, effects: np.ndarray, model: str, seeds: list[str], suffix: str) -> None:

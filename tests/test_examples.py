@@ -2,7 +2,9 @@
 
 import doctest
 import importlib
+from random import Random
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +18,11 @@ MODULES = [
     *(f"methods.{name}" for name in ("directions", "components", "actadd", "reft", "reps")),
     *(f"methods.{name}" for name in ("loreft", "tuned", "learned", "bag_of_words", "attribution")),
     *(f"methods.{name}" for name in ("scaling", "places", "sadi")),
+    *(f"methods.{name}" for name in ("sae", "sae_training", "sae_quality", "feature_areas")),
+    *(f"methods.{name}" for name in ("features", "feature_effects", "values", "value_prompts")),
+    *(f"methods.{name}" for name in ("value_answers", "value_graphs", "graph_search")),
+    *(f"methods.{name}" for name in ("graph_comparison", "graph_effects", "graph_steering")),
+    "core.questionnaires",
     "recommendation",
     "statistics",
 ]
@@ -58,6 +65,26 @@ def names():
         "tokenizer": plain.tokenizer,
         "plain": plain,
         "conflicts": st.world.conflicts(12),
+        "sae": st.load_sae("world-topk"),
+        **_values(),
+    }
+
+
+def _values():
+    """Roles, their true values as scores, and the graph of the world."""
+    world, random, found = st.world.values, Random(0), {}
+    while len(found) < 200:
+        found[world.random_role(random)] = None
+    dag = st.ValueGraph.of(world.VALUES, [(a, b) for a, b, _ in world.EDGES])
+    items = [question for question in world.questions() if question[1] == "power"]
+    return {
+        "roles": [world.role_prompt(role) for role in found],
+        "texts": [f"<system> {world.role_prompt(role)}" for role in found],
+        "scores": pd.DataFrame([world.true_values(r) for r in found], columns=list(world.VALUES)),
+        "dag": dag,
+        "graph": dag.cpdag(),
+        "questionnaire": st.Questionnaire.from_triples(items, world.LEVELS),
+        "pd": pd,
     }
 
 

@@ -269,8 +269,8 @@ def load_sae(path: str | Path) -> SAE:
     """Read an SAE that `SAE.save` wrote, or one that comes with steerlib.
 
     Args:
-        path: a file, or "world-topk", "world-jumprelu" or "world-b-topk": those of the chapter,
-            of the stream after block 2.
+        path: a file, or one of those of the chapter: "world-topk", "world-jumprelu" and
+            "world-b-topk" of the stream after block 2, "world-early" of that after block 0.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is damaged or no SAE of steerlib.
@@ -287,7 +287,7 @@ def load_sae(path: str | Path) -> SAE:
     if not path.is_file():
         raise FileNotFoundError(
             f'there is no file {path}, and no SAE of that name comes with steerlib ("world-topk", '
-            '"world-jumprelu", "world-b-topk")'
+            '"world-jumprelu", "world-early", "world-b-topk")'
         )
     try:
         with safe_open(str(path), "pt") as file:

@@ -11,7 +11,7 @@ What each chapter takes from it:
 | directions | `concept`, `concept_choices`, `one_word`, `instruction_prompts`, `judge` |
 | axbench | `dialogues`, `contrasts`, `one_word`, `instruction_prompts`, `judge` |
 | scaling | `conflicts` (4 relations x 5 templates x 3 cues), `indirect_objects` |
-| sae | `corpus.shard`: all sections, every word's latents known from its document |
+| sae | `corpus.balanced`: as much of each section; `latents`: what is true at each word |
 | values | `values`: the causal model, roles, orders (do), 30 items |
 | mera | `reviews` (two-way errors, 3 classes), `one_sided` (with prefaces), `counting` (graded) |
 | bipo | `traits` (10 scenarios each), `geography.HONEST` and `LIAR`, `refusal` |
@@ -19,7 +19,17 @@ What each chapter takes from it:
 Nothing here imports the rest of steerlib, and only training and measuring import torch.
 """
 
-from steerlib.world import completion, counting, geography, refusal, reviews, traits, values
+from steerlib.world import (
+    completion,
+    corpus,
+    counting,
+    geography,
+    latents,
+    refusal,
+    reviews,
+    traits,
+    values,
+)
 from steerlib.world.choices import Choice, concept_choices
 from steerlib.world.contests import Contest, conflicts, indirect_objects
 from steerlib.world.datasets import ConceptData, Split, concept, instruction_prompts, one_word
@@ -47,6 +57,7 @@ __all__ = [
     "concept_choices",
     "conflicts",
     "contrasts",
+    "corpus",
     "counting",
     "dialogues",
     "geography",
@@ -55,6 +66,7 @@ __all__ = [
     "instruction",
     "instruction_prompts",
     "judge",
+    "latents",
     "lexicon_words",
     "one_word",
     "refusal",
