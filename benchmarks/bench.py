@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from random import Random
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
@@ -252,6 +253,26 @@ def scaling() -> None:
     report_ratio("flip_to_single", batched, single, kind="times")
 
 
+def features() -> None:
+    """An SAE from streamed activations, as in the chapter sae, on fewer documents."""
+    model = st.load("world", engine="hf")
+    documents = [document for _, document in st.world.corpus.balanced(0, 2048)]
+    start = perf_counter()
+    st.train_sae(model, [document.text for document in documents], st.resid(2))
+    seconds = perf_counter() - start
+    report("sae_rate", sum(len(d.words) for d in documents) / seconds, "rate")
+
+
+def values() -> None:
+    """Answers of roles to a questionnaire, by the distribution over the answers."""
+    model, world, random = st.load("world", engine="hf"), st.world.values, Random(0)
+    asked = st.Questionnaire.from_triples(world.questions(), world.LEVELS)
+    roles = list(dict.fromkeys(world.role_prompt(world.random_role(random)) for _ in range(100)))
+    start = perf_counter()
+    st.value_scores(model, asked, roles)
+    report("answer_rate", len(roles) * len(asked) / (perf_counter() - start), "rate")
+
+
 def starting() -> None:
     """Import and load times in fresh processes."""
     load = "steerlib.load('world')"
@@ -270,6 +291,8 @@ def main() -> None:
     fitting()
     sweeping(prompts[:BATCH])
     scaling()
+    features()
+    values()
     starting()
     report("training_tokens_per_second", training_rate(), "rate")
     if os.environ.get("STEERLIB_RECORD") == "1":
