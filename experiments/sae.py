@@ -31,6 +31,7 @@ import steerlib as st
 from experiments import sae_claims, sae_figures
 from experiments.axbench import CHOOSE as CHOOSING
 from experiments.axbench import prompts
+from experiments.sae_claims import CLAMPS
 from experiments.sae_data import CHOOSE, FOLDER, QUALITY, REPORT, SITE, load, shipped, trained
 from steerlib import evaluation as ev
 from steerlib.core.prompts import Prompt
@@ -48,7 +49,7 @@ OFTEN = 15  # a word is looked for where it stands so often in both splits
 NEUTRAL = "tell me about the dog ."
 CANDIDATES = 20
 WRITES = 0.01  # the output score below which a feature is no candidate, as a filter
-FACTORS, CLAMPS = ev.FACTORS[1::2], (0.4, 0.8, 1.6, 3.0)
+FACTORS = ev.FACTORS[1::2]
 KINDS_OF_CHANGE: tuple[Literal["raised", "alone"], ...] = ("raised", "alone")
 
 

@@ -21,6 +21,7 @@ Shards = Mapping[tuple[str, ...], dict[str, Any]]
 SUFFIX = {"world": "", "world-b": "_b"}
 LEXICAL, STYLES = tuple(st.world.LEXICAL), tuple(st.world.STYLES)
 KINDS = {"": LEXICAL, "style_": STYLES}
+CLAMPS = (0.4, 0.8, 1.6, 3.0)
 GOOD = 0.95  # an AUROC from which a latent counts as found
 SORTS = {"single": "singles", "word": "words", "context": "contexts"}
 WAYS = {  # how a feature was chosen -> its name in claims
@@ -98,7 +99,7 @@ def _recovered(shards: Shards) -> None:
     topk = rows[(rows["model"] == "world") & (rows["features"] == "topk")]
     for sort, name in SORTS.items():
         part = topk[topk["kind"] == sort]
-        st.record(f"sae.n_{name}", part["latent"].nunique(), 0)
+        st.record(f"sae.n_{name}", len(part) / part["seed"].nunique(), 10)  # per seed
         lucky = part.groupby("seed")["luckiest"].median().mean()
         st.record(f"sae.lucky_{name}_topk", float(lucky), 0.03, n=len(part))
     stop = topk[topk["latent"] == "full stop"]["auroc"]
@@ -139,8 +140,8 @@ def _axbench(shards: Shards) -> None:
         ):  # fmt: skip
             gap = bootstrap_difference(wide[a].to_numpy(), wide[b].to_numpy())
             _write(f"{a}_minus_{b}{suffix}", gap, 0.05, len(wide))
-        gap = bootstrap_difference(wide["clamp"].to_numpy(), wide["output"].to_numpy())
-        _write(f"clamp_minus_add{suffix}", gap, 0.05, len(wide))
+        gap = bootstrap_difference(wide["clamp"].to_numpy(), wide["matched"].to_numpy())
+        _write(f"clamp_minus_matched{suffix}", gap, 0.05, len(wide))
 
 
 def _detection(shards: Shards, suffix: str) -> None:
@@ -174,6 +175,9 @@ def steering(shards: Shards) -> pd.DataFrame:
         best = {group: _reported(own) for group, own in curves.groupby("group")}
         found = {WAYS[way]: best[f"add {f}"] for way, f in shard["features"].items()}
         found |= {name: best[name] for name in ("clamp", "min_clamp", "diff_means")}
+        # Adding with the strengths that a clamp's targets have.
+        own = curves["group"] == f"add {shard['features']['output']}"
+        found["matched"] = _reported(curves[own & curves["strength"].isin(CLAMPS)])
         rows += [
             {"of": concept, "seed": seed, "method": name, "score": score}
             for name, score in found.items()

@@ -222,6 +222,8 @@ def _method(name: str, effects: np.ndarray, model: str, seeds: list[str], suffix
     side = np.array([np.abs(table[off]).mean() for table in effects])
     _write(f"{name}_own{suffix}", bootstrap_mean(own), 0.1, len(own))
     _write(f"{name}_side{suffix}", bootstrap_mean(side), 0.05, len(side))
+    if name in ("plain", "true", "pc", "pc_do", "others", "wrong", "halves", "asking"):
+        _write(f"{name}_per_own{suffix}", bootstrap_mean(side / own), 0.1, len(own))
 
 
 def _difference(name: str, first: np.ndarray, second: np.ndarray) -> None:

@@ -37,7 +37,8 @@ def save(intervention: Intervention, path: str | Path) -> None:
     for number, term in enumerate(intervention.terms):
         kind = next(name for name, cls in EDITS.items() if isinstance(term.edit, cls))
         for name, tensor in term.edit.tensors.items():
-            tensors[f"{number}.{name}"] = tensor.detach().cpu().contiguous()
+            # A copy of its own: the file cannot hold memory that several terms share.
+            tensors[f"{number}.{name}"] = tensor.detach().cpu().contiguous().clone()
         condition = None
         if term.condition is not None:
             tensors[f"{number}.condition"] = term.condition.readout.w.detach().cpu().contiguous()

@@ -76,7 +76,7 @@ def quality(
     Example:
         >>> held_out = [document for _, document in st.world.corpus.balanced(9, 130)]
         >>> texts, targets = [d.text for d in held_out], [d.targets for d in held_out]
-        >>> quality(sae, model, texts, targets=targets).recovered[0] > 0.9
+        >>> bool(quality(sae, model, texts, targets=targets).recovered[0] > 0.9)
         True
     """
     import pandas as pd

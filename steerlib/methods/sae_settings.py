@@ -41,7 +41,7 @@ class Settings:
         activation, k: as of an `SAE`.
         subtracts: whether the decoder's bias is subtracted first.
         one_threshold: whether all latents share one threshold.
-        lengths: whether x_f ||D_f|| is what is ranked, or compared with the one threshold.
+        lengths: whether it is x_f ||D_f|| that is ranked, or compared with the one threshold.
         scale: s; None where activations are scaled and the file does not say by what.
         centred: whether activations lose their mean over the d numbers first.
     """
@@ -102,7 +102,6 @@ def read_settings(path: Path) -> Settings:
     if missing:
         raise ValueError(f"{path} needs whole numbers for {', '.join(missing)}")
     name = _architecture(cfg)
-    one_threshold = name.endswith("batchtopk")
     options = cfg.get("model_from_pretrained_kwargs") or {}
     return Settings(
         d=cfg["d_in"],
@@ -111,8 +110,8 @@ def read_settings(path: Path) -> Settings:
         activation=_ACTIVATIONS[name],
         k=_k(cfg) if name == "topk" else None,
         subtracts=bool(cfg.get("apply_b_dec_to_input", True)),
-        one_threshold=one_threshold,
-        lengths=bool(cfg.get("rescale_acts_by_decoder_norm")) and (name == "topk" or one_threshold),
+        one_threshold=name.endswith("batchtopk"),
+        lengths=bool(cfg.get("rescale_acts_by_decoder_norm")),
         scale=_scale(cfg),
         centred=bool(options.get("center_writing_weights")),
     )

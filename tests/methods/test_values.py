@@ -12,8 +12,8 @@ import torch
 import steerlib as st
 from steerlib.core.prompts import render
 from steerlib.core.questionnaires import Item, Questionnaire
-from steerlib.evaluation.valuebench import roles as persons
-from steerlib.evaluation.valuebench import valuebench
+from steerlib.evaluation.value_items import roles as persons
+from steerlib.evaluation.value_items import valuebench
 from steerlib.methods.value_answers import parse_answer
 from steerlib.methods.value_prompts import paper_prompt
 from steerlib.methods.values import value_scores

@@ -10,12 +10,15 @@ from steerlib.teaching.checks.axbench import (
     test_reps_margin,
     test_sphere_step,
 )
+from steerlib.teaching.checks.colliders import test_colliders
 from steerlib.teaching.checks.directions import (
     test_first_component,
     test_orient,
     test_streaming_means,
 )
+from steerlib.teaching.checks.features import test_best_feature, test_output_score
 from steerlib.teaching.checks.flips import test_flip_shares
+from steerlib.teaching.checks.graphs import test_skeleton
 from steerlib.teaching.checks.hooks import (
     test_difference_in_means,
     test_make_hook,
@@ -23,6 +26,7 @@ from steerlib.teaching.checks.hooks import (
     test_sequential,
     test_steered_positions,
 )
+from steerlib.teaching.checks.independence import test_fisher_z
 from steerlib.teaching.checks.measures import (
     test_auroc,
     test_choose_strength,
@@ -35,35 +39,57 @@ from steerlib.teaching.checks.protocol import (
     test_report_score,
     test_win_rate,
 )
+from steerlib.teaching.checks.revival import test_auxiliary_loss
+from steerlib.teaching.checks.sae import test_clamp, test_fold
 from steerlib.teaching.checks.scaling import test_dyn_alpha, test_scale_positions
+from steerlib.teaching.checks.sparsity import test_jumprelu, test_topk
 from steerlib.teaching.checks.steps import test_first_gradient, test_prox
 from steerlib.teaching.checks.thresholds import test_f1_elsewhere
+from steerlib.teaching.checks.unexplained import test_fvu
+from steerlib.teaching.checks.value_directions import test_residual_direction
+from steerlib.teaching.checks.value_effects import test_side_effect_p, test_total_effects
+from steerlib.teaching.checks.values import test_value_score
 
 __all__ = [
     "test_auroc",
+    "test_auxiliary_loss",
+    "test_best_feature",
     "test_choose_strength",
+    "test_clamp",
+    "test_colliders",
     "test_difference_in_means",
     "test_dyn_alpha",
     "test_effectiveness",
     "test_f1_elsewhere",
     "test_first_component",
     "test_first_gradient",
+    "test_fisher_z",
     "test_flip_shares",
+    "test_fold",
+    "test_fvu",
     "test_harmonic",
+    "test_jumprelu",
     "test_make_hook",
     "test_max_scores",
     "test_orient",
     "test_other_kl",
+    "test_output_score",
     "test_prox",
     "test_random_control",
     "test_reft_magnitude",
     "test_report_score",
     "test_reps_margin",
+    "test_residual_direction",
     "test_scale_positions",
     "test_sequential",
+    "test_side_effect_p",
+    "test_skeleton",
     "test_sphere_step",
     "test_steerability",
     "test_steered_positions",
     "test_streaming_means",
+    "test_topk",
+    "test_total_effects",
+    "test_value_score",
     "test_win_rate",
 ]
