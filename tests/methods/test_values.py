@@ -12,7 +12,7 @@ import torch
 import steerlib as st
 from steerlib.core.prompts import render
 from steerlib.core.questionnaires import Item, Questionnaire
-from steerlib.evaluation.value_items import roles as persons
+from steerlib.evaluation.value_items import value_roles as persons
 from steerlib.evaluation.value_items import valuebench
 from steerlib.methods.value_answers import parse_answer
 from steerlib.methods.value_prompts import paper_prompt
