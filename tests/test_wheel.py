@@ -56,6 +56,8 @@ def test_the_wheel_holds_code_models_and_results(wheel: Path) -> None:
         for path in (ROOT / "data" / model).rglob("*"):
             if path.is_file():
                 assert f"steerlib/{path.relative_to(ROOT).as_posix()}" in names
+    for path in (ROOT / "data" / "sae").iterdir():
+        assert f"steerlib/{path.relative_to(ROOT).as_posix()}" in names
     assert "steerlib/__init__.py" in names
     assert any(name.startswith("steerlib/data/results/") for name in names)
     assert not any(name.startswith(("tests/", "book/", "notebooks/")) for name in names)
