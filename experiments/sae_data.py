@@ -20,7 +20,7 @@ DOCUMENTS = 40_000  # some 1.5 million tokens, as many documents of each section
 PLANS: dict[str, st.SAEPlan] = {
     "topk": st.SAEPlan(activation="topk", k=16),
     "jumprelu": st.SAEPlan(activation="jumprelu", k=16),
-    "relu": st.SAEPlan(activation="relu", l1=3.5),
+    "relu": st.SAEPlan(activation="relu", l1=2.7),
     "early": st.SAEPlan(activation="topk", k=16),
 }
 SHIPPING = (("world", "topk"), ("world", "jumprelu"), ("world", "early"), ("world-b", "topk"))
