@@ -108,7 +108,12 @@ def next_scores(model: Model, asked: Sequence[Asked]) -> Float[Tensor, "n d_voca
 
     Differentiable with respect to an active intervention that is being learned.
     """
-    ids, attention = pad(model, [item.ids for item in asked])
+    return scores_after(model, [item.ids for item in asked])
+
+
+def scores_after(model: Model, prompts: list[list[int]]) -> Float[Tensor, "n d_vocab"]:
+    """As `next_scores`, for prompts as token ids."""
+    ids, attention = pad(model, prompts)
     with torch.set_grad_enabled(learning(model)):
         output = model.runner(
             input_ids=ids, use_cache=False, **positions_and_mask(attention), **last_only(model)

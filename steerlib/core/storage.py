@@ -17,6 +17,7 @@ from torch import Tensor
 
 from steerlib.core import positions
 from steerlib.core.edits import LowRank, Scaling, Vectors
+from steerlib.core.files import read_tensors
 from steerlib.core.interventions import Intervention, Origin, Term
 from steerlib.core.latents import Latents
 from steerlib.core.model import Model
@@ -83,18 +84,7 @@ def load_intervention(path: str | Path, model: Model | None = None) -> Intervent
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is no complete safetensors file ({error}); save it again"
-        ) from error
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path} was not written by steerlib: its format is {metadata.get('format')!r}, "

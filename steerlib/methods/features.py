@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.core.labelled import Labelled, both_classes
@@ -18,14 +18,12 @@ from steerlib.core.latents import sparse
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, prompt
 from steerlib.core.prompts import Prompt, Prompts, as_list, encode
+from steerlib.methods.feature_areas import areas
 from steerlib.methods.sae import SAE
 from steerlib.methods.sae_reading import numbers, read_texts
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-
-_COLUMNS = 4096  # features whose ranks are held at once
 
 
 def feature_scores(
@@ -83,7 +81,7 @@ def feature_scores(
     truth = torch.tensor(labels)
     return pd.DataFrame(
         {
-            "auroc": _aurocs(scores, truth),
+            "auroc": areas(scores, truth[:, None].to(torch.int8).numpy())[:, 0],
             "mean_difference": scores[truth].mean(0) - scores[~truth].mean(0),
             "active": (largest > 0).float().mean(0),
             "max": largest.amax(0),
@@ -220,17 +218,3 @@ def _tokens(model: Model, texts: list[Prompt], chat: bool | None) -> list[tuple[
     # Texts share most of their tokens.
     names = {t: model.tokenizer.decode([t]) for t in {t for ids in kept for t in ids}}
     return [tuple(names[t] for t in ids) for ids in kept]
-
-
-def _aurocs(
-    scores: Float[Tensor, "texts n"], truth: Bool[Tensor, " texts"]
-) -> Float[np.ndarray, " n"]:
-    """The AUROC of each column by the ranks of the positives, ties sharing the mean of theirs."""
-    import numpy as np
-    from scipy.stats import rankdata
-
-    y = truth.numpy()
-    positive, negative = int(y.sum()), int((~y).sum())
-    ranks = [rankdata(part.numpy(), axis=0)[y].sum(0) for part in scores.split(_COLUMNS, dim=1)]
-    won = np.concatenate(ranks) - positive * (positive + 1) / 2
-    return won / (positive * negative)

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.core.edits import LowRank, clamp, vector
-from steerlib.core.files import write_whole
+from steerlib.core.files import read_tensors, write_whole
 from steerlib.core.interventions import Add, Intervention, Origin, Term
 from steerlib.core.latents import Latents, sparse
 from steerlib.core.shipped import shipped_file
@@ -281,20 +281,9 @@ def load_sae(path: str | Path) -> SAE:
         >>> st.load_sae("world-topk").n
         1024
     """
-    from safetensors import SafetensorError, safe_open
-
     path = shipped_file("sae", f"{path}.safetensors") or Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'there is no file {path}, and no SAE of that name comes with steerlib ("world-topk", '
-            '"world-jumprelu", "world-early", "world-b-topk")'
-        )
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no complete safetensors file ({error})") from error
+    names = "world-topk", "world-jumprelu", "world-early", "world-b-topk"
+    tensors, metadata = read_tensors(path, f", and no SAE of that name comes with steerlib {names}")
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path} holds no SAE of steerlib: its format is {metadata.get('format')!r}, needed "

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from steerlib.core.answers import Asked, next_scores
+from steerlib.core.answers import scores_after
 from steerlib.core.generation import generate
 from steerlib.core.model import Model
 from steerlib.core.prompts import encode
@@ -120,10 +120,8 @@ def _expected(
     tokens = torch.tensor(_first_tokens(model, texts, ids, list(answers)))
     found, log_mass = torch.zeros(2, len(texts), dtype=torch.float64)
     for rows in _batches(ids, batch_size):
-        # An `Asked` has two answers; the scores are those of all tokens whichever they are.
-        asked = [Asked(ids[row], *tokens[row, :2].tolist()) for row in rows]
         with torch.no_grad(), rows_of_batch(model, [row // len(questionnaire) for row in rows]):
-            scores = next_scores(model, asked)
+            scores = scores_after(model, [ids[row] for row in rows])
         those = scores.gather(1, tokens[rows].to(scores.device)).cpu().double()
         found[rows] = those.softmax(1) @ levels
         log_mass[rows] = those.logsumexp(1) - scores.logsumexp(1).cpu().double()

@@ -124,7 +124,7 @@ def test_texts_that_tie_count_half(world, axes):
 
 def test_more_features_than_are_ranked_at_once(world, axes, texts, monkeypatch):
     whole = feature_scores(axes, world, texts)
-    monkeypatch.setattr("steerlib.methods.features._COLUMNS", 5)
+    monkeypatch.setattr("steerlib.methods.feature_areas._AT_ONCE", 5)
     assert feature_scores(axes, world, texts).equals(whole)
 
 
