@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from experiments.figures import save_svg
 from steerlib.teaching import plots
 
-FOLDER = Path(__file__).resolve().parents[1] / "book" / "figures"
 NAMES = {
     "prompt": "asking",
     "reps": "RePS",
@@ -50,7 +49,7 @@ def frontier(table: pd.DataFrame, asked: float) -> None:
         ax.axhline(asked, color="#222222", linewidth=0.8)
         ax.set(xscale="log", xlabel="KL on questions of fact (nats)", ylabel="score (0 to 2)")
         ax.legend(fontsize=9)
-        _save(fig, "axbench-frontier")
+        save_svg(fig, "axbench-frontier")
 
 
 def scatter(table: pd.DataFrame) -> None:
@@ -70,7 +69,7 @@ def scatter(table: pd.DataFrame) -> None:
             where = " where one word decides" if kind == "words" else ""
             ax.set(xlabel=f"detecting: AUROC{where}", ylim=(-0.1, 2.1), xlim=(0.5, 1.02))
             ax.set(ylabel="steering: score (0 to 2)")
-            _save(fig, f"axbench-{kind}")
+            save_svg(fig, f"axbench-{kind}")
 
 
 # Where names stand that would lie on others.
@@ -94,12 +93,3 @@ _BESIDE: Mapping[str, Mapping[str, tuple[int, int, str]]] = {
     },
 }
 _SMALL: Mapping[str, Any] = {"textcoords": "offset points", "fontsize": 9}
-
-
-def _save(fig: Any, name: str) -> None:
-    """The same bytes for the same numbers."""
-    import matplotlib
-
-    fig.tight_layout()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        fig.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.figures import save_svg
 from experiments.sae_claims import latents
 from steerlib.teaching import plots
 
-FOLDER = Path(__file__).resolve().parents[1] / "book" / "figures"
 Shards = Mapping[tuple[str, ...], dict[str, Any]]
 CURVES = {  # kind of features -> (kind of line, dash, name)
     "labels": ("warning", (0, (5, 1)), "with labels"),
@@ -37,13 +36,4 @@ def draw(found: Mapping[str, Shards]) -> None:
             ax.set(xlabel=f"AUROC of the best feature, {title}", xlim=(0.5, 1.01))
         axes[0].set(ylabel="share of latents up to here")
         axes[0].legend(fontsize=9)
-        _save(fig, "sae-latents")
-
-
-def _save(fig: Any, name: str) -> None:
-    """The same bytes for the same numbers."""
-    import matplotlib
-
-    fig.tight_layout()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        fig.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
+        save_svg(fig, "sae-latents")

@@ -91,9 +91,3 @@ def random_dag(seed: int, edges: int = len(world.EDGES)) -> st.ValueGraph:
     order = rng.sample(NAMES, len(NAMES))
     pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     return st.ValueGraph.of(NAMES, rng.sample(pairs, edges))
-
-
-def off_diagonal(table: pd.DataFrame | np.ndarray) -> np.ndarray:
-    """The 90 numbers beside the diagonal."""
-    square = np.asarray(table, dtype=float)
-    return square[~np.eye(len(square), dtype=bool)]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.figures import save_svg
 from steerlib.claims import recorded
 from steerlib.teaching import plots
 
-FOLDER = Path(__file__).resolve().parents[1] / "book" / "figures"
 Shards = Mapping[tuple[str, ...], dict[str, Any]]
 CURVES = {  # method -> kind of line, name
     "pc 0.01": ("steered", "PC"),
@@ -60,7 +59,7 @@ def recovery(shards: Shards) -> None:
         ax.set_xticks(list(f1.index), [str(n) for n in f1.index])
         ax.minorticks_off()
         ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=2)
-        _save(fig, "values-recovery")
+        save_svg(fig, "values-recovery")
 
 
 def noise(shards: Shards) -> None:
@@ -76,7 +75,7 @@ def noise(shards: Shards) -> None:
             plots.line(ax, f1.index, f1["mean"], low, high, kind, f"{n} roles")
         ax.set(xlabel="correlation of scores with true values", ylabel="F1 of PC's skeleton")
         ax.legend(fontsize=9)
-        _save(fig, "values-noise")
+        save_svg(fig, "values-noise")
 
 
 def dags(shards: Shards) -> None:
@@ -95,7 +94,7 @@ def dags(shards: Shards) -> None:
         ax.set(xlabel="F1, 11 largest correlations", ylabel="F1, PC")
         ax.set(xlim=(0.4, 1.03), ylim=(0.7, 1.03))
         ax.legend(fontsize=9, loc="lower right")
-        _save(fig, "values-dags")
+        save_svg(fig, "values-dags")
 
 
 def steering() -> None:
@@ -114,7 +113,7 @@ def steering() -> None:
                         ha=side, fontsize=9)  # fmt: skip
         ax.set(xlabel="side effects against observed correlations")
         ax.set(ylabel="against causal total effects")
-        _save(fig, "values-steering")
+        save_svg(fig, "values-steering")
 
 
 # Where names stand that would lie on others.
@@ -126,12 +125,3 @@ BESIDE: Mapping[str, tuple[int, int, str]] = {
     "plain": (-8, -10, "right"),
     "wrong": (-8, -12, "right"),
 }
-
-
-def _save(fig: Any, name: str) -> None:
-    """The same bytes for the same numbers."""
-    import matplotlib
-
-    fig.tight_layout()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        fig.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
