@@ -1,9 +1,9 @@
 """Every exercise of the chapter on AxBench is proved both ways: right passes, wrong is named."""
 
 import math
+from itertools import chain
 from statistics import harmonic_mean
 
-import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
@@ -11,6 +11,7 @@ from steerlib.evaluation.judge_report import harmonic as harmonic_of_one
 from steerlib.evaluation.thresholds import Scored, f1
 from steerlib.methods.reps import preference
 from steerlib.teaching import checks
+from tests.teaching.both_ways import both_ways
 
 # harmonic
 
@@ -593,22 +594,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fn"), RIGHT)
-def test_the_right_solution_passes(name, fn, capsys):
-    getattr(checks, f"test_{name}")(fn)
-    assert f"{name}: all checks passed." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("name", "fn", "message"), WRONG)
-def test_a_wrong_solution_is_named(name, fn, message):
-    with pytest.raises(AssertionError, match=message):
-        getattr(checks, f"test_{name}")(fn)
-
-
-def test_every_exercise_has_two_right_and_six_wrong_solutions():
-    found = {n for m in (checks.axbench, checks.protocol, checks.thresholds) for n in vars(m)}
-    assert {n for n in found if n.startswith("test_")} == {f"test_{n}" for n in NAMES}
-    for name in NAMES:
-        assert f"test_{name}" in checks.__all__
-        assert sum(right[0] == name for right in RIGHT) >= 2, name
-        assert sum(wrong[0] == name for wrong in WRONG) >= 6, name
+MODULES = (checks.axbench, checks.protocol, checks.thresholds)
+CHECKS = dict(chain.from_iterable(vars(module).items() for module in MODULES))
+(
+    test_the_right_solution_passes,
+    test_a_wrong_solution_is_named,
+    test_every_exercise_has_two_right_and_six_wrong_solutions,
+) = both_ways(CHECKS, NAMES, RIGHT, WRONG)

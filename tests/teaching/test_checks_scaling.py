@@ -3,7 +3,6 @@
 import math
 from itertools import chain
 
-import pytest
 import torch
 from torch.nn.functional import kl_div, layer_norm, margin_ranking_loss, normalize, softshrink
 
@@ -11,8 +10,8 @@ from steerlib.core.answers import other_kl
 from steerlib.core.edits import Scaling
 from steerlib.core.proximal import shrink_groups
 from steerlib.core.where import Where
-from steerlib.teaching import checks
 from steerlib.teaching.checks import flips, objective, scaling, steps
+from tests.teaching.both_ways import both_ways
 
 MODULES = (scaling, objective, steps, flips)
 CHECKS = dict(chain.from_iterable(vars(module).items() for module in MODULES))
@@ -622,21 +621,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fn"), RIGHT)
-def test_the_right_solution_passes(name, fn, capsys):
-    CHECKS[f"test_{name}"](fn)
-    assert f"{name}: all checks passed." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("name", "fn", "message"), WRONG)
-def test_a_wrong_solution_is_named(name, fn, message):
-    with pytest.raises(AssertionError, match=message):
-        CHECKS[f"test_{name}"](fn)
-
-
-def test_every_exercise_has_two_right_and_six_wrong_solutions():
-    assert {n for n in CHECKS if n.startswith("test_")} == {f"test_{n}" for n in NAMES}
-    for name in NAMES:
-        assert f"test_{name}" in checks.__all__
-        assert sum(right[0] == name for right in RIGHT) >= 2, name
-        assert sum(wrong[0] == name for wrong in WRONG) >= 6, name
+(
+    test_the_right_solution_passes,
+    test_a_wrong_solution_is_named,
+    test_every_exercise_has_two_right_and_six_wrong_solutions,
+) = both_ways(CHECKS, NAMES, RIGHT, WRONG)

@@ -9,10 +9,10 @@ import torch
 
 from steerlib.evaluation.side_effect_nulls import node_permutation_test
 from steerlib.methods import graph_effects
-from steerlib.methods.value_graphs import ValueGraph
-from steerlib.teaching import checks
-from steerlib.teaching.checks import independence, value_directions, value_effects, values
+from steerlib.teaching.checks import value_directions, value_effects, values
 from steerlib.world import values as world
+from tests.teaching.both_ways import both_ways
+from tests.teaching.worlds_values import TRUE, of_the_world
 
 MODULES = (values, value_effects, value_directions)
 CHECKS = dict(chain.from_iterable(vars(module).items() for module in MODULES))
@@ -466,36 +466,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "fn"), RIGHT)
-def test_the_right_solution_passes(name, fn, capsys):
-    CHECKS[f"test_{name}"](fn)
-    assert f"{name}: all checks passed." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("name", "fn", "message"), WRONG)
-def test_a_wrong_solution_is_named(name, fn, message):
-    with pytest.raises(AssertionError, match=message):
-        CHECKS[f"test_{name}"](fn)
-
-
-def test_every_exercise_has_two_right_and_six_wrong_solutions():
-    assert {n for n in CHECKS if n.startswith("test_")} == {f"test_{n}" for n in NAMES}
-    for name in NAMES:
-        assert f"test_{name}" in checks.__all__
-        assert sum(right[0] == name for right in RIGHT) >= 2, name
-        assert sum(wrong[0] == name for wrong in WRONG) >= 6, name
+(
+    test_the_right_solution_passes,
+    test_a_wrong_solution_is_named,
+    test_every_exercise_has_two_right_and_six_wrong_solutions,
+) = both_ways(CHECKS, NAMES, RIGHT, WRONG)
 
 
 # --- the exercises and the library agree
-
-
-def of_the_world(rows=400):
-    """Scores under the world's model, with u that are uncorrelated in the rows themselves."""
-    total = np.linalg.inv(np.eye(len(world.VALUES)) - world.coefficients())
-    return independence.orthogonal(rows, len(world.VALUES)) @ torch.from_numpy(total.T)
-
-
-TRUE = ValueGraph.of(world.VALUES, [(cause, effect) for cause, effect, _ in world.EDGES])
 
 
 def test_total_effects_are_the_worlds_and_the_librarys():
