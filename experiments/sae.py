@@ -12,8 +12,6 @@ shares them between two processes.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -31,11 +29,12 @@ import steerlib as st
 from experiments import sae_claims, sae_figures
 from experiments.axbench import CHOOSE as CHOOSING
 from experiments.axbench import prompts
+from experiments.parts import Part, compute
 from experiments.sae_claims import CLAMPS
 from experiments.sae_data import CHOOSE, FOLDER, QUALITY, REPORT, SITE, load, shipped, trained
 from steerlib import evaluation as ev
 from steerlib.core.prompts import Prompt
-from steerlib.evaluation.shards import Shard, collect
+from steerlib.evaluation.shards import Shard
 from steerlib.methods.feature_areas import areas, latent_values
 from steerlib.methods.sae_quality import quality as measured
 from steerlib.world import latents as exact
@@ -288,7 +287,7 @@ def _steering(
 
 
 OTHERS = ("early", "jumprelu", "relu", "untrained", "stream", "mlp", "labels")
-PARTS: dict[str, Any] = {
+PARTS: dict[str, Part] = {
     "quality": (
         quality,
         [*product(MODELS, ("topk",), SEEDS), *(("world", k, "0") for k in KINDS[1:])],
@@ -313,22 +312,16 @@ PARTS: dict[str, Any] = {
 }
 
 
-def main() -> None:
-    """Compute what is missing, then record it and draw the figures."""
-    parser = argparse.ArgumentParser(description="sparse autoencoders on the world")
-    parser.add_argument("-j", "--jobs", type=int, default=1, help="processes")
-    parser.add_argument("parts", nargs="*", help=f"only these, unrecorded, of {list(PARTS)}")
-    asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.set_num_threads(1)
+def train_all() -> None:
+    """Train the autoencoders that are missing."""
     for model, kind, seed in PARTS["quality"][1]:
         trained(model, kind, int(seed))
-    found = {}
-    for name, (work, keys) in PARTS.items():
-        if not asked.parts or name in asked.parts:
-            shards = collect(FOLDER / name, keys, work, n_jobs=asked.jobs)
-            found[name] = dict(zip(keys, shards, strict=True))
-    if not asked.parts:
+
+
+def main() -> None:
+    """Compute what is missing, then record it and draw the figures."""
+    found = compute("sparse autoencoders on the world", FOLDER, PARTS, train_all)
+    if found is not None:
         sae_claims.record_all(found)
         if os.environ.get("STEERLIB_RECORD") == "1":
             shipped()

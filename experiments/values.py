@@ -15,9 +15,8 @@ them between two processes. A seed decides which roles answer, choose and report
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -27,6 +26,7 @@ import torch
 
 import steerlib as st
 from experiments import values_claims, values_figures
+from experiments.parts import Part, compute
 from experiments.values_data import (
     ALPHA,
     FOLDER,
@@ -305,7 +305,6 @@ def predicted(model: str, seed: str) -> Shard:
     return found
 
 
-Part = tuple[Callable[..., Shard], list[tuple[str, ...]]]
 PARTS: dict[str, Part] = {
     "noise": (noise, list(product(("0.9", "0.95", "0.975", "0.99", "1"), ("400", "800", "3200")))),
     "dags": (dags, [("own",), *((str(first),) for first in range(0, 200, 20))]),
@@ -325,19 +324,8 @@ PARTS: dict[str, Part] = {
 
 def main() -> None:
     """Compute what is missing, then record it and draw the figures."""
-    parser = argparse.ArgumentParser(description="value graphs on the world")
-    parser.add_argument("-j", "--jobs", type=int, default=1, help="processes")
-    parser.add_argument("parts", nargs="*", help=f"only these, unrecorded, of {list(PARTS)}")
-    chosen = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.set_num_threads(1)
-    load("young")  # else two processes would train it
-    found = {}
-    for name, (work, keys) in PARTS.items():
-        if not chosen.parts or name in chosen.parts:
-            shards = collect(FOLDER / name, keys, work, n_jobs=chosen.jobs)
-            found[name] = dict(zip(keys, shards, strict=True))
-    if not chosen.parts:
+    found = compute("value graphs on the world", FOLDER, PARTS, partial(load, "young"))
+    if found is not None:
         values_claims.record_all(found)
         values_figures.draw(found)
 

@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from steerlib.core.shipped import places
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ SHIPPED = ("world", "world-b")
 def find_folder(name: str) -> Path | None:
     """The local folder of a model, if it has one."""
     if name in SHIPPED:
-        packaged = Path(str(resources.files("steerlib"))) / "data" / name
-        checkout = Path(__file__).parents[2] / "data" / name
+        packaged, checkout = places(name)
         for folder in (packaged, checkout):
             if (folder / "config.json").is_file():
                 return folder

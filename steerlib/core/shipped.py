@@ -6,8 +6,12 @@ from importlib import resources
 from pathlib import Path
 
 
-def shipped_file(folder: str, name: str) -> Path | None:
-    """`data/<folder>/<name>` of the package or of the checkout; None if it is in neither."""
-    packaged = Path(str(resources.files("steerlib"))) / "data" / folder / name
-    checkout = Path(__file__).parents[2] / "data" / folder / name
-    return next((path for path in (packaged, checkout) if path.is_file()), None)
+def places(name: str) -> tuple[Path, Path]:
+    """Where `data/<name>` would lie: in the package, and in a checkout."""
+    packaged = Path(str(resources.files("steerlib"))) / "data" / name
+    return packaged, Path(__file__).parents[2] / "data" / name
+
+
+def shipped_file(name: str) -> Path | None:
+    """`data/<name>` of the package or of the checkout; None if it is in neither."""
+    return next((path for path in places(name) if path.is_file()), None)

@@ -281,7 +281,7 @@ def load_sae(path: str | Path) -> SAE:
         >>> st.load_sae("world-topk").n
         1024
     """
-    path = shipped_file("sae", f"{path}.safetensors") or Path(path)
+    path = shipped_file(f"sae/{path}.safetensors") or Path(path)
     names = "world-topk", "world-jumprelu", "world-early", "world-b-topk"
     tensors, metadata = read_tensors(path, f", and no SAE of that name comes with steerlib {names}")
     if metadata.get("format") != FORMAT:
