@@ -67,7 +67,7 @@ def _quality(shards: Shards) -> None:
     rows["cost"] = rows["loss_spliced"] - rows["loss"]
     for (model, kind), own in rows[rows["group"] == "all"].groupby(["model", "kind"]):
         for measure, tol in (
-            ("fvu", 0.01), ("l0", 0.5), ("dead", 0.02), ("recovered", 0.005), ("cost", 0.02),
+            ("fvu", 0.002), ("l0", 0.5), ("dead", 0.02), ("recovered", 0.005), ("cost", 0.02),
         ):  # fmt: skip
             _mean(f"{measure}_{kind}{SUFFIX[str(model)]}", own[measure], tol)
     sections = rows[
@@ -75,7 +75,7 @@ def _quality(shards: Shards) -> None:
     ]
     means = sections.groupby("group")[["fvu", "recovered"]].mean()
     st.record("sae.worst_fvu_topk", float(means["fvu"].max()), 0.02, n=len(means))
-    st.record("sae.worst_recovered_topk", float(means["recovered"].min()), 0.01, n=len(means))
+    st.record("sae.worst_recovered_topk", float(means["recovered"].min()), 0.002, n=len(means))
 
 
 def latents(shards: Shards) -> pd.DataFrame:
