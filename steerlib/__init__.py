@@ -22,6 +22,7 @@ _EXPORTS = {
     "claims": ("record",),
     "core.alignment": ("Aligned", "align"),
     "core.capture": ("capture",),
+    "core.classification": ("Problem", "classify", "classify_written"),
     "core.edits": ("LowRank",),
     "core.generation": ("generate", "logits"),
     "core.interventions": (
@@ -70,9 +71,12 @@ _EXPORTS = {
     "methods.bag_of_words": ("bag_of_words",),
     "methods.components": ("lat", "pca"),
     "methods.directions": ("diff_means", "mean_centred", "probe"),
+    "methods.error_directions": ("along", "contrast"),
+    "methods.error_probes": ("error_probes",),
     "methods.feature_areas": ("areas", "latent_values"),
     "methods.feature_effects": ("confidence_changes", "logit_lens", "output_scores"),
     "methods.features": ("best_feature", "best_features", "feature_scores", "top_texts"),
+    "methods.gated_probes": ("gated_probes",),
     "methods.graph_comparison": (
         "compare_graphs",
         "orientation_f1",
@@ -92,6 +96,7 @@ _EXPORTS = {
     "methods.reps": ("reps",),
     "methods.reft": ("reft_r1", "supervised_vector"),
     "methods.flipping": ("Objective",),
+    "methods.mera": ("calibrate", "mera"),
     "methods.places": ("places",),
     "methods.sadi": ("sadi",),
     "methods.sae": ("SAE", "load_sae"),

@@ -9,6 +9,9 @@ from steerlib.claims import record as record
 from steerlib.core.alignment import Aligned as Aligned
 from steerlib.core.alignment import align as align
 from steerlib.core.capture import capture as capture
+from steerlib.core.classification import Problem as Problem
+from steerlib.core.classification import classify as classify
+from steerlib.core.classification import classify_written as classify_written
 from steerlib.core.edits import LowRank as LowRank
 from steerlib.core.generation import generate as generate
 from steerlib.core.generation import logits as logits
@@ -58,6 +61,9 @@ from steerlib.methods.components import pca as pca
 from steerlib.methods.directions import diff_means as diff_means
 from steerlib.methods.directions import mean_centred as mean_centred
 from steerlib.methods.directions import probe as probe
+from steerlib.methods.error_directions import along as along
+from steerlib.methods.error_directions import contrast as contrast
+from steerlib.methods.error_probes import error_probes as error_probes
 from steerlib.methods.feature_areas import areas as areas
 from steerlib.methods.feature_areas import latent_values as latent_values
 from steerlib.methods.feature_effects import confidence_changes as confidence_changes
@@ -68,6 +74,7 @@ from steerlib.methods.features import best_features as best_features
 from steerlib.methods.features import feature_scores as feature_scores
 from steerlib.methods.features import top_texts as top_texts
 from steerlib.methods.flipping import Objective as Objective
+from steerlib.methods.gated_probes import gated_probes as gated_probes
 from steerlib.methods.graph_comparison import compare_graphs as compare_graphs
 from steerlib.methods.graph_comparison import orientation_f1 as orientation_f1
 from steerlib.methods.graph_comparison import skeleton_f1 as skeleton_f1
@@ -84,6 +91,8 @@ from steerlib.methods.graph_steering import value_directions as value_directions
 from steerlib.methods.learned import Dialogues as Dialogues
 from steerlib.methods.learned import learned as learned
 from steerlib.methods.loreft import loreft as loreft
+from steerlib.methods.mera import calibrate as calibrate
+from steerlib.methods.mera import mera as mera
 from steerlib.methods.places import places as places
 from steerlib.methods.reft import reft_r1 as reft_r1
 from steerlib.methods.reft import supervised_vector as supervised_vector

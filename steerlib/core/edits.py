@@ -206,10 +206,21 @@ def project(direction: Any) -> LowRank:
     return LowRank(u, torch.zeros(1), -u, _no_floor(1))
 
 
-def half_space(w: Any, b: Any) -> LowRank:
-    """delta = -relu(w . h + b) w / ||w||^2: the smallest step that gives w . h + b <= 0."""
-    w = vector(w, "w", 1)[None]
-    return LowRank(w, _one(b), -w / w.square().sum().clamp_min(_TINY), torch.zeros(1))
+def half_space(w: Any, b: Any, metric: Any = None) -> LowRank:
+    """delta = -relu(w . h + b) S w / (w . S w): the smallest step that gives w . h + b <= 0.
+
+    Args:
+        metric: S, positive definite (d, d): the step has the least v . S^-1 v; None: identity.
+    """
+    w = vector(w, "w", 1)
+    if not w.requires_grad and not w.any():
+        raise ValueError("w is zero: every activation has the same score, and no step changes it")
+    step = w if metric is None else vector(metric, "metric", 2) @ w
+    size = w @ step
+    if not w.requires_grad and size <= 0:
+        raise ValueError(f"the metric must be positive definite, but w . S w is {size.item():.3g}")
+    write = -step / size.clamp_min(_TINY)
+    return LowRank(w[None], _one(b), write[None], torch.zeros(1))
 
 
 def clamp(read: Any, bias: Any, write: Any, target: float, threshold: float) -> LowRank:

@@ -217,12 +217,22 @@ def Project(site: Site | str, direction: Any) -> Intervention:  # noqa: N802
     return _single(site, edits.project(direction))
 
 
-def HalfSpace(site: Site | str, w: Any, b: Any = 0.0) -> Intervention:  # noqa: N802
+def HalfSpace(  # noqa: N802
+    site: Site | str, w: Any, b: Any = 0.0, metric: Any = None
+) -> Intervention:
     """h <- h - strength * relu(w . h + b) w / ||w||^2: the smallest move into {w . h + b <= 0}.
 
-    Source: MERA, the closed form of its constrained step. Chapter: mera.
+    Args:
+        w, b: the half-space (d,) and its offset.
+        metric: S, symmetric and positive definite (d, d), such as the covariance of h: the move
+            has the least v . S^-1 v then, and goes along S w / (w . S w). None is the identity.
+
+    Raises:
+        ValueError: w is zero, or w . S w is not positive.
+
+    Source: MERA (Hedstrom et al. 2025), the closed form of its constrained step. Chapter: mera.
     """
-    return _single(site, edits.half_space(w, b))
+    return _single(site, edits.half_space(w, b, metric))
 
 
 def Clamp(  # noqa: N802

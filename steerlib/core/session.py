@@ -110,9 +110,9 @@ class Session:
             where = self.where
             if where is None or where.is_decoding:
                 return
-            if where.past:
+            if where.past and condition.readout.pool != "last":
                 raise ValueError(
-                    "a condition reads the whole prompt, but part of it is in a cache that was "
+                    "this condition reads the whole prompt, but part of it is in a cache that was "
                     "filled before; enter st.steer before the first forward pass"
                 )
             is_prompt = where.index < where.prompt_length[:, None]

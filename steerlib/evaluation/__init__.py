@@ -68,6 +68,7 @@ from steerlib.evaluation.thresholds import (
 )
 from steerlib.evaluation.value_files import ReleasedValues, released_values
 from steerlib.evaluation.value_items import PAPER_VALUES, value_roles, valuebench
+from steerlib.evaluation.world_problems import world_problems
 from steerlib.world.choices import Choice
 
 __all__ = [
@@ -144,6 +145,7 @@ __all__ = [
     "world_facts",
     "world_grammar",
     "world_judge",
+    "world_problems",
     "world_request",
     "written_request",
 ]

@@ -1,0 +1,92 @@
+"""Directions that the error varies along: the contrast of MERA's baseline, and MERA on top of any.
+
+Chapter: mera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steerlib.core.classification import Answers, Problem, classify
+from steerlib.core.interventions import Add, Intervention, Origin
+from steerlib.core.model import Model
+from steerlib.core.positions import Positions, as_positions, last
+from steerlib.core.sites import Site, as_site
+from steerlib.methods.error_probes import ErrorProbe, check_targets, quality_of, read_problems
+
+
+def along(
+    model: Model,
+    problems: Sequence[Problem],
+    direction: Intervention,
+    at: Positions | str = last,
+    *,
+    answers: Answers | None = None,
+    batch_size: int = 64,
+) -> ErrorProbe:
+    """The best estimate of logit E from the part of h along one direction: MERA on top of it.
+
+    With u the unit direction, yhat = k (u . h) + b by least squares, so that w = k u: the sign with
+    which the direction counts is read from the problems and cannot be wrong.
+
+    Args:
+        direction: an intervention that adds one constant, such as `st.diff_means`, `st.reft_r1`,
+            `contrast` or a feature of an SAE.
+        at, answers: as in `error_probes`.
+
+    Raises:
+        ValueError: no such direction; errors that do not vary.
+
+    Source: Hedstrom et al. 2025 (MERA), "MERA on top of other directions". Chapter: mera.
+
+    Example:
+        >>> probe = along(model, problems, contrast(model, problems, st.resid(3)))
+    """
+    known = classify(model, problems, batch_size=batch_size) if answers is None else answers
+    site, u = direction.site, direction.unit().direction
+    h = read_problems(model, problems, [site], at, batch_size)[site]
+    x, y = (h @ u).double().numpy(), known.log_odds.double().numpy()
+    wrong = ~known.correct.numpy()
+    check_targets("along", y, wrong, 2)
+    k = float(np.cov(x, y)[0, 1] / np.var(x, ddof=1))
+    b = float(y.mean() - k * x.mean())
+    quality = quality_of(y, k * x + b, k * x, wrong)
+    origin = Origin(model.id, model.revision, "error along a direction")
+    return ErrorProbe(site, k * u, b, "along", quality, as_positions(at), None, origin)
+
+
+def contrast(
+    model: Model,
+    problems: Sequence[Problem],
+    site: Site | str,
+    k: int = 100,
+    at: Positions | str = last,
+    *,
+    answers: Answers | None = None,
+    batch_size: int = 64,
+) -> Intervention:
+    """Mean activation of the k answers with the lowest error - mean of the k with the highest.
+
+    Added at strength 1 it is the paper's contrastive baseline.
+
+    Raises:
+        ValueError: fewer than 2 k problems.
+
+    Source: Hedstrom et al. 2025 (MERA), "contrastive", k = 50, 100, 200. Chapter: mera.
+
+    Example:
+        >>> towards_right = contrast(model, problems, st.resid(3), k=50)
+    """
+    if not 1 <= k <= len(problems) // 2:
+        raise ValueError(
+            f"k is at least 1 and at most half of the {len(problems)} problems, got {k}"
+        )
+    known = classify(model, problems, batch_size=batch_size) if answers is None else answers
+    place = as_site(site)
+    h = read_problems(model, problems, [place], at, batch_size)[place]
+    order = known.log_odds.argsort(stable=True)
+    gap = h[order[:k]].mean(0) - h[order[-k:]].mean(0)
+    origin = Origin(model.id, model.revision, f"contrast of {k}")
+    return Intervention(Add(place, gap).terms, origin).at(at)
