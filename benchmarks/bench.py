@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
+from math import log
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -27,10 +29,13 @@ from benchmarks.timing import Ratio, race
 from steerlib import evaluation as ev
 from steerlib.core.answers import encode_choices, next_scores
 from steerlib.core.capture import positions_and_mask
+from steerlib.core.positions import Positions
 from steerlib.core.prompts import encode, pad
 from steerlib.evaluation.judges import grades
 from steerlib.evaluation.sweep import Study, sweep
+from steerlib.methods.answers_on_grid import answers_on_grid
 from steerlib.methods.flipping import both_ways
+from steerlib.methods.mera import GRID
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH, NEW_TOKENS, TEXTS = 16, 48, 128
@@ -253,6 +258,31 @@ def scaling() -> None:
     report_ratio("flip_to_single", batched, single, kind="times")
 
 
+def calibrating() -> None:
+    """MERA's grid: steps that share a prefix, and steps of one form at all tokens of the prompt."""
+    model, random = st.load("world", engine="hf"), torch.Generator().manual_seed(0)
+    problems = ev.world_problems("verdict", TEXTS)
+    spaces = [(st.resid(n), torch.randn(model.d_model, generator=random)) for n in (1, 2, 3)]
+
+    def grid(layers: int, at: Positions) -> list[st.Intervention]:
+        made = [[st.HalfSpace(*space, log(1 / alpha - 1)) for space in spaces] for alpha in GRID]
+        return [sum(steps[1:layers], steps[0]).at(at) for steps in made]
+
+    def single(steps: list[st.Intervention]) -> None:
+        for step in steps:
+            with st.steer(model, step):
+                st.classify(model, problems)
+
+    for name, steps in (("last", grid(1, st.last)), ("layers", grid(3, st.prompt))):
+        report_ratio(
+            f"calibrate_{name}",
+            partial(answers_on_grid, model, problems, steps),
+            partial(single, steps),
+            rounds=5,
+            kind="times",
+        )
+
+
 def features() -> None:
     """An SAE from streamed activations, as in the chapter sae, on fewer documents."""
     model = st.load("world", engine="hf")
@@ -291,6 +321,7 @@ def main() -> None:
     fitting()
     sweeping(prompts[:BATCH])
     scaling()
+    calibrating()
     features()
     values()
     starting()

@@ -21,6 +21,8 @@ ROWS = [
     ("... answers that differ, each by a tie of two tokens", "sweep_ties", "{:.0f}", ""),
     ("225 scalars of the world model, 120 steps", "fit_scalars_seconds", "{:.1f} s", "≤ 20 s"),
     ("both directions of 16 prompts : one by one", "flip_to_single", "{:.1f} ×", ""),
+    ("10 settings at the last token : one pass each", "calibrate_last", "{:.1f} ×", ""),
+    ("... at all tokens of three layers : one pass each", "calibrate_layers", "{:.1f} ×", ""),
     ("SAE, read and learned (1 M in 5 min)", "sae_rate", "{:,.0f} tokens/s", "≥ 3,300"),
     ("`value_scores`, expected answers", "answer_rate", "{:,.0f} prompts/s", ""),
     ("`import steerlib`", "import_seconds", "{:.2f} s", "≤ 0.2 s"),

@@ -91,6 +91,7 @@ _EXPORTS = {
     ),
     "methods.graph_search": ("edge_frequencies", "value_graph"),
     "methods.graph_steering": ("effects", "residuals", "value_directions"),
+    "methods.label_probe": ("label_probe",),
     "methods.learned": ("Dialogues", "learned"),
     "methods.loreft": ("loreft",),
     "methods.reps": ("reps",),

@@ -3,13 +3,8 @@
 import numpy as np
 import pytest
 
-from steerlib.statistics import (
-    _share_won,
-    auroc,
-    bootstrap,
-    bootstrap_difference,
-    bootstrap_mean,
-)
+from steerlib.statistics import auroc, bootstrap, bootstrap_difference, bootstrap_mean
+from steerlib.statistics.intervals import _share_won
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():

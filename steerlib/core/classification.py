@@ -6,6 +6,7 @@ the position whose logits choose the answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -70,7 +71,8 @@ class Answers:
         log_p: log p(class), over the classes only (n, classes).
         truth: the number of the true class (n,).
         mass: the probability of all label tokens together, out of the whole vocabulary (n,).
-        found: False where the model wrote no label: wrong, with an error of 1.
+        found: False where the model wrote no label: wrong, with an error of 1; there all classes
+            are alike, and the mass is 0.
 
     Chapter: mera.
     """
@@ -159,7 +161,12 @@ def _variants(model: Model, label: str) -> list[int]:
     texts = dict.fromkeys(space + case for case in cases for space in (" ", ""))
     tokens = [model.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     unknown = model.tokenizer.unk_token_id
-    known = [ids for ids in tokens if ids and unknown not in ids]
+    # A first token of white space only could begin any word.
+    known = [
+        ids
+        for ids in tokens
+        if ids and unknown not in ids and model.tokenizer.decode(ids[:1]).strip()
+    ]
     single = [ids for ids in known if len(ids) == 1]
     return sorted({ids[0] for ids in single or known})
 
@@ -254,7 +261,8 @@ def classify_written(
     """
     reader = Reader.of(model, problems)
     labels = {token for ids in reader.labels for token in ids}
-    read = torch.zeros(len(problems), len(reader.classes) + 1)
+    read = torch.full((len(problems), len(reader.classes) + 1), -math.log(len(reader.classes)))
+    read[:, -1] = -torch.inf
     found = torch.zeros(len(problems), dtype=torch.bool)
     exact = list(problems)
     for rows in tqdm(reader.batches(batch_size), "writing", unit="batch", leave=False, delay=2):
@@ -278,14 +286,16 @@ def _extended(model: Model, problem: Problem, start: list[int], written: list[in
     if not written:
         return problem
     text = render(model, problem.prompt, problem.chat, problem.system)
-    longer = joined(text, model.tokenizer.decode(written))
-    if encode(model, longer, chat=False)[0] != start + written:
-        raise ValueError(
-            f"what {model.id} wrote after ...{text[-30:]!r} does not come back from its text as "
-            f"the same tokens: {model.tokenizer.convert_ids_to_tokens(written)}; ask for the label "
-            "at once, with a prompt that ends where it begins"
-        )
-    return replace(problem, prompt=longer, chat=False, system=None)
+    more = model.tokenizer.decode(written) or " "
+    # Where the first token has no space of its own, some tokenizers mean one and others none.
+    for longer in (joined(text, more), text + more):
+        if encode(model, longer, chat=False)[0] == start + written:
+            return replace(problem, prompt=longer, chat=False, system=None)
+    raise ValueError(
+        f"what {model.id} wrote after ...{text[-30:]!r} does not come back from its text as "
+        f"the same tokens: {model.tokenizer.convert_ids_to_tokens(written)}; ask for the label "
+        "at once, with a prompt that ends where it begins"
+    )
 
 
 def _read_exact(model: Model, reader: Reader, tokens: list[list[int]], rows: list[int]) -> Tensor:

@@ -215,11 +215,16 @@ def half_space(w: Any, b: Any, metric: Any = None) -> LowRank:
     w = vector(w, "w", 1)
     if not w.requires_grad and not w.any():
         raise ValueError("w is zero: every activation has the same score, and no step changes it")
-    step = w if metric is None else vector(metric, "metric", 2) @ w
+    metric = None if metric is None else vector(metric, "metric", 2)
+    if metric is not None and metric.shape != (len(w), len(w)):
+        raise ValueError(f"the metric is ({len(w)}, {len(w)}) as w is, got {tuple(metric.shape)}")
+    step = w if metric is None else metric @ w
     size = w @ step
-    if not w.requires_grad and size <= 0:
+    if w.requires_grad:
+        size = size.clamp_min(_TINY)  # a w that is learned may start at zero
+    elif size <= 0:
         raise ValueError(f"the metric must be positive definite, but w . S w is {size.item():.3g}")
-    write = -step / size.clamp_min(_TINY)
+    write = -step / size
     return LowRank(w[None], _one(b), write[None], torch.zeros(1))
 
 

@@ -19,6 +19,7 @@
 | Which strength, and what is it worth where it was not chosen? | `protocol`: AxBench's |
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
 | Does it turn an answer both ways, and what else moves? | `flips`, on `conflicts` |
+| Which questions have a true label? | `world_problems`; real: `problem_files`, `problem_hub` |
 """
 
 from steerlib.evaluation.asked import asked
@@ -36,6 +37,8 @@ from steerlib.evaluation.judges import Judge, world_judge, world_request
 from steerlib.evaluation.llm_judge import LLMJudge, judge_cost, llm_ratings
 from steerlib.evaluation.local_judge import local_complete, local_judge
 from steerlib.evaluation.max_activation import max_activation
+from steerlib.evaluation.problem_files import mmlu, sms_spam, truthfulqa
+from steerlib.evaluation.problem_hub import hub_problems
 from steerlib.evaluation.prompting import template_request, written_request
 from steerlib.evaluation.propensity import propensity
 from steerlib.evaluation.protocol import FACTORS, benchmark, choosing, reported, win_rate
@@ -112,6 +115,7 @@ __all__ = [
     "from_client",
     "generalization",
     "hard_negative_accuracy",
+    "hub_problems",
     "indirect_objects",
     "judge_cost",
     "llm_ratings",
@@ -119,6 +123,7 @@ __all__ = [
     "local_judge",
     "max_activation",
     "mean_gap",
+    "mmlu",
     "node_permutation_test",
     "of_concept",
     "paired",
@@ -135,10 +140,12 @@ __all__ = [
     "side_effects",
     "signed_changes",
     "signed_rank_correlation",
+    "sms_spam",
     "steerability",
     "summary",
     "sweep",
     "template_request",
+    "truthfulqa",
     "value_roles",
     "valuebench",
     "win_rate",

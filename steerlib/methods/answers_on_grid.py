@@ -8,7 +8,7 @@ differ in numbers only (a grid over one setting), they are run together, as one 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from steerlib.core.answers import scores_after
 from steerlib.core.capture import positions_and_mask
-from steerlib.core.classification import Answers, Problem, Reader
+from steerlib.core.classification import Answers, Problem, Reader, classify
 from steerlib.core.edits import LowRank
 from steerlib.core.generation import last_only
 from steerlib.core.interventions import Intervention, Term
@@ -27,8 +27,8 @@ from steerlib.core.model import Model
 from steerlib.core.positions import last
 from steerlib.core.prompts import pad
 from steerlib.core.readouts import Condition
-from steerlib.core.session import rows_of_batch, sessions
-from steerlib.core.steering import steer
+from steerlib.core.session import sessions
+from steerlib.core.steering import check_fits, steer
 from steerlib.core.where import Where
 
 
@@ -41,23 +41,19 @@ def answers_on_grid(
 ) -> list[Answers]:
     """What `classify` gives under each intervention.
 
+    Raises:
+        ValueError: as `classify` and `steer` do.
+
     Chapter: mera.
 
     Example:
         >>> weak, strong = answers_on_grid(model, problems, [probe.step(0.5), probe.step(0.1)])
     """
-    reader = Reader.of(model, problems)
-    found = torch.empty(len(interventions), len(problems), len(reader.classes) + 1)
+    for intervention in interventions:
+        check_fits(model, intervention)
     # Inside another `steer` a text that is read in two parts would have two last tokens.
     run = _one_by_one if sessions(model) else _way(interventions)
-    # Copies of a prompt count as prompts.
-    size = max(1, batch_size // len(interventions)) if run is _together else batch_size
-    for rows in tqdm(reader.batches(size), "calibrating", unit="batch", leave=False, delay=2):
-        with torch.no_grad(), rows_of_batch(model, rows):
-            scores = run(model, [reader.encoded[row] for row in rows], interventions)
-            for number, one in enumerate(scores):
-                found[number, rows] = reader.read(one)
-    return [reader.answers(read) for read in found]
+    return run(model, problems, interventions, batch_size)
 
 
 def _way(interventions: Sequence[Intervention]) -> Any:
@@ -75,23 +71,44 @@ def _at_last(intervention: Intervention) -> bool:
 
 
 def _one_by_one(
-    model: Model, encoded: list[list[int]], interventions: Sequence[Intervention]
-) -> list[Tensor]:
+    model: Model,
+    problems: Sequence[Problem],
+    interventions: Sequence[Intervention],
+    batch_size: int,
+) -> list[Answers]:
     found = []
     for intervention in interventions:
         with steer(model, intervention):
-            found.append(scores_after(model, encoded))
+            found.append(classify(model, problems, batch_size=batch_size))
     return found
 
 
 def _after_prefix(
-    model: Model, encoded: list[list[int]], interventions: Sequence[Intervention]
-) -> list[Tensor]:
+    model: Model,
+    problems: Sequence[Problem],
+    interventions: Sequence[Intervention],
+    batch_size: int,
+) -> list[Answers]:
     """All tokens but the last are read once."""
+    reader = Reader.of(model, problems)
+    if min(len(ids) for ids in reader.encoded) < 2:
+        return _one_by_one(model, problems, interventions, batch_size)
+    found = torch.empty(len(interventions), len(problems), len(reader.classes) + 1)
+    for rows in _progress(reader.batches(batch_size)):
+        with torch.no_grad():
+            read_last = _reader_of_last(model, [reader.encoded[row] for row in rows])
+            for number, intervention in enumerate(interventions):
+                with steer(model, intervention):
+                    found[number, rows] = reader.read(read_last())
+    return [reader.answers(read) for read in found]
+
+
+def _reader_of_last(
+    model: Model, encoded: list[list[int]]
+) -> Callable[[], Float[Tensor, "n d_vocab"]]:
+    """Reads all tokens but the last; what it returns reads the last ones, again and again."""
     from transformers import DynamicCache
 
-    if min(len(ids) for ids in encoded) < 2:
-        return _one_by_one(model, encoded, interventions)
     ids, attention = pad(model, encoded)
     inputs = positions_and_mask(attention)
     before = {name: value[:, :-1] for name, value in inputs.items()}
@@ -99,15 +116,15 @@ def _after_prefix(
     newest = inputs | {name: value[:, -1:] for name, value in inputs.items() if "ids" in name}
     cache = DynamicCache(config=model.config)
     model.decoder(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True, **before)
-    found = []
-    for intervention in interventions:
-        with steer(model, intervention):
-            output = model.runner(
-                input_ids=ids[:, -1:], past_key_values=_fork(cache), use_cache=True, **newest,
-                **last_only(model),
-            )  # fmt: skip
-        found.append(output.logits[:, -1].float())
-    return found
+
+    def read() -> Float[Tensor, "n d_vocab"]:
+        output = model.runner(
+            input_ids=ids[:, -1:], past_key_values=_fork(cache), use_cache=True, **newest,
+            **last_only(model),
+        )  # fmt: skip
+        return output.logits[:, -1].float()
+
+    return read
 
 
 def _fork(cache: Any) -> Any:
@@ -147,16 +164,28 @@ def _decides(condition: Condition | None) -> Any:
 
 
 def _together(
-    model: Model, encoded: list[list[int]], interventions: Sequence[Intervention]
-) -> list[Tensor]:
-    """One batch that holds all prompts once for each intervention."""
+    model: Model,
+    problems: Sequence[Problem],
+    interventions: Sequence[Intervention],
+    batch_size: int,
+) -> list[Answers]:
+    """Batches that hold each prompt once for each intervention; copies count as prompts."""
+    reader, copies = Reader.of(model, problems), len(interventions)
     terms = tuple(
         replace(same[0], edit=Stacked.of([term.edit for term in same]))
         for same in zip(*(i.terms for i in interventions), strict=True)
     )
-    with steer(model, Intervention(terms)):
-        scores = scores_after(model, encoded * len(interventions))
-    return list(scores.chunk(len(interventions)))
+    found = torch.empty(copies, len(problems), len(reader.classes) + 1)
+    # One context for all batches: positions may match no token in some of them.
+    with steer(model, Intervention(terms)), torch.no_grad():
+        for rows in _progress(reader.batches(max(1, batch_size // copies))):
+            scores = scores_after(model, [reader.encoded[row] for row in rows] * copies)
+            found[:, rows] = reader.read(scores).unflatten(0, (copies, -1))
+    return [reader.answers(read) for read in found]
+
+
+def _progress(batches: list[list[int]]) -> Iterable[list[int]]:
+    return tqdm(batches, "calibrating", unit="batch", leave=False, delay=2)
 
 
 @dataclass(frozen=True, eq=False)

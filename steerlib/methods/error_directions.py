@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from steerlib.core.classification import Answers, Problem, classify
+from steerlib.core.classification import Answers, Problem
 from steerlib.core.interventions import Add, Intervention, Origin
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, last
 from steerlib.core.sites import Site, as_site
-from steerlib.methods.error_probes import ErrorProbe, check_targets, quality_of, read_problems
+from steerlib.methods.error_fits import check_targets, fit_error
+from steerlib.methods.error_probes import ErrorProbe, known_answers, read_problems
 
 
 def along(
@@ -24,6 +23,8 @@ def along(
     at: Positions | str = last,
     *,
     answers: Answers | None = None,
+    folds: int = 5,
+    seed: int = 0,
     batch_size: int = 64,
 ) -> ErrorProbe:
     """The best estimate of logit E from the part of h along one direction: MERA on top of it.
@@ -34,27 +35,25 @@ def along(
     Args:
         direction: an intervention that adds one constant, such as `st.diff_means`, `st.reft_r1`,
             `contrast` or a feature of an SAE.
-        at, answers: as in `error_probes`.
+        at, answers, folds, seed: as in `error_probes`.
 
     Raises:
-        ValueError: no such direction; errors that do not vary.
+        ValueError: no such direction; fewer than two problems per fold; errors that do not vary.
 
     Source: Hedstrom et al. 2025 (MERA), "MERA on top of other directions". Chapter: mera.
 
     Example:
         >>> probe = along(model, problems, contrast(model, problems, st.resid(3)))
     """
-    known = classify(model, problems, batch_size=batch_size) if answers is None else answers
+    known = known_answers(model, problems, answers, batch_size)
     site, u = direction.site, direction.unit().direction
+    y, wrong = known.log_odds.double().numpy(), ~known.correct.numpy()
+    check_targets("along", y, wrong, folds)
     h = read_problems(model, problems, [site], at, batch_size)[site]
-    x, y = (h @ u).double().numpy(), known.log_odds.double().numpy()
-    wrong = ~known.correct.numpy()
-    check_targets("along", y, wrong, 2)
-    k = float(np.cov(x, y)[0, 1] / np.var(x, ddof=1))
-    b = float(y.mean() - k * x.mean())
-    quality = quality_of(y, k * x + b, k * x, wrong)
-    origin = Origin(model.id, model.revision, "error along a direction")
-    return ErrorProbe(site, k * u, b, "along", quality, as_positions(at), None, origin)
+    x = (h.double() @ u.double())[:, None].numpy()
+    k, b, quality = fit_error(x, y, wrong, "along", folds, seed)
+    origin = Origin(model.id, model.revision, "error along a direction", seed)
+    return ErrorProbe(site, float(k[0]) * u, b, "along", quality, as_positions(at), None, origin)
 
 
 def contrast(
@@ -83,7 +82,7 @@ def contrast(
         raise ValueError(
             f"k is at least 1 and at most half of the {len(problems)} problems, got {k}"
         )
-    known = classify(model, problems, batch_size=batch_size) if answers is None else answers
+    known = known_answers(model, problems, answers, batch_size)
     place = as_site(site)
     h = read_problems(model, problems, [place], at, batch_size)[place]
     order = known.log_odds.argsort(stable=True)

@@ -2,8 +2,7 @@ r"""Linear probes that read from an activation how wrong the answer will be.
 
 Chapter: mera. The target is the log-odds of the error, y = logit E = log (1 - p) / p of the true
 class, so that yhat(h) = w . h + b estimates y and {w . h + b <= logit alpha} is where the error is
-estimated to be at most alpha. Activations are standardised for the fit and y too, so that a penalty
-means the same at every layer; both are folded back into w and b.
+estimated to be at most alpha.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from steerlib.core.capture import capture
@@ -26,33 +24,9 @@ from steerlib.core.positions import Positions, as_positions, last
 from steerlib.core.prompts import render
 from steerlib.core.readouts import Readout
 from steerlib.core.sites import Site, Sites
+from steerlib.methods.error_fits import Kind, Quality, check_targets, fit_error, quality_of
 
-Kind = Literal["lasso", "ridge", "logistic"]
 Metric = Literal["identity", "covariance"]
-PENALTIES: dict[Kind, tuple[float, ...]] = {
-    "lasso": (0.5, 0.25, 0.1, 0.05, 0.01, 0.005),  # as in the paper's code
-    "ridge": tuple(10.0**k for k in range(7)),
-    "logistic": (0.001, 0.01, 0.1, 1.0, 10.0),  # C: the inverse strength of the penalty
-}
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How well a probe reads the error of answers that it was not fitted on.
-
-    Args:
-        rmse: of y = logit E, in nats; nan for a logistic probe.
-        dummy: the same of the mean of y, which reads nothing.
-        r2: 1 - (rmse / dummy)^2; nan for a logistic probe.
-        auroc: of the score for "the answer is wrong"; .5 reads nothing, nan without both classes.
-        n: answers.
-    """
-
-    rmse: float
-    dummy: float
-    r2: float
-    auroc: float
-    n: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +144,7 @@ def error_probes(
     for name, value, allowed in (("kind", kind, Kind), ("metric", metric, Metric)):
         if value not in get_args(allowed):
             raise ValueError(f"{name} is one of {get_args(allowed)}, got {value!r}")
-    known = classify(model, problems, batch_size=batch_size) if answers is None else answers
+    known = known_answers(model, problems, answers, batch_size)
     rows = _rows(problems, known, label, answer)
     y, wrong = known.log_odds[rows].double().numpy(), ~known.correct[rows].numpy()
     check_targets(kind, y, wrong, folds)
@@ -178,8 +152,8 @@ def error_probes(
     origin = Origin(model.id, model.revision, f"error probe ({kind})", seed)
     found = {}
     for site, h in held.items():
-        w, b, quality = _fitted(h.double().numpy(), y, wrong, kind, folds, seed)
-        own = torch.cov(h.T) if metric == "covariance" else None
+        raw, b, quality = fit_error(h.double().numpy(), y, wrong, kind, folds, seed)
+        w, own = torch.from_numpy(raw).float(), torch.cov(h.T) if metric == "covariance" else None
         found[site] = ErrorProbe(site, w, b, kind, quality, as_positions(at), own, origin)
     return found
 
@@ -199,11 +173,30 @@ def probe_quality(
     Example:
         >>> probe_quality(model, probe, test).auroc
     """
-    known = classify(model, problems, batch_size=batch_size) if answers is None else answers
+    known = known_answers(model, problems, answers, batch_size)
     h = read_problems(model, problems, [probe.site], probe.positions, batch_size)[probe.site]
     x = (h @ probe.w + probe.b).double().numpy()
     y, wrong = known.log_odds.double().numpy(), ~known.correct.numpy()
     return quality_of(y, None if probe.kind == "logistic" else x, x, wrong)
+
+
+def known_answers(
+    model: Model, problems: Sequence[Problem], answers: Answers | None, batch_size: int
+) -> Answers:
+    """The answers that are given, or what the model answers.
+
+    Raises:
+        ValueError: answers to other problems.
+    """
+    if answers is None:
+        return classify(model, problems, batch_size=batch_size)
+    labels = [answers.classes[number] for number in answers.truth.tolist()]
+    if labels != [problem.label for problem in problems]:
+        raise ValueError(
+            f"the {len(labels)} answers are not to these {len(problems)} problems, or not in their "
+            "order: the true labels differ"
+        )
+    return answers
 
 
 def read_problems(
@@ -233,8 +226,6 @@ def _rows(
     problems: Sequence[Problem], known: Answers, label: str | None, answer: str | None
 ) -> list[int]:
     """The rows with this true label and this answer."""
-    if len(known.truth) != len(problems):
-        raise ValueError(f"there are {len(known.truth)} answers to {len(problems)} problems")
     for name, value in (("label", label), ("answer", answer)):
         if value is not None and value not in known.classes:
             raise ValueError(f"{name} is one of {known.classes} or None, got {value!r}")
@@ -244,85 +235,3 @@ def _rows(
     if answer is not None:
         chosen &= known.predicted == known.classes.index(answer)
     return chosen.nonzero()[:, 0].tolist()
-
-
-def check_targets(
-    kind: str, y: Float[np.ndarray, " n"], wrong: Bool[np.ndarray, " n"], folds: int
-) -> None:
-    if folds < 2 or len(y) < 2 * folds:
-        raise ValueError(
-            f"{folds} folds (at least 2) need {2 * folds} problems, but {len(y)} are left after "
-            "the choice by label and answer"
-        )
-    if kind == "logistic" and min(wrong.sum(), (~wrong).sum()) < folds:
-        raise ValueError(
-            f"a logistic probe needs right and wrong answers, {folds} of each; of {len(y)} are "
-            f"{wrong.sum()} wrong. Take more problems, or harder ones"
-        )
-    if np.ptp(y) == 0:
-        raise ValueError(f"the error is the same for all {len(y)} problems: nothing to fit")
-
-
-def _fitted(
-    h: Float[np.ndarray, "n d"],
-    y: Float[np.ndarray, " n"],
-    wrong: Bool[np.ndarray, " n"],
-    kind: Kind,
-    folds: int,
-    seed: int,
-) -> tuple[Float[Tensor, " d"], float, Quality]:
-    """Weights and offset in the raw basis, and the cross-validated quality."""
-    from sklearn.model_selection import GridSearchCV, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    centre, scale = (0.0, 1.0) if kind == "logistic" else (y.mean(), y.std())
-    target = wrong if kind == "logistic" else (y - centre) / scale
-    model, name, method = _estimator(kind)
-    pipeline = make_pipeline(StandardScaler(), model)
-    score = "neg_log_loss" if kind == "logistic" else "neg_mean_squared_error"
-    grid = {f"{type(model).__name__.lower()}__{name}": PENALTIES[kind]}
-    search = GridSearchCV(pipeline, grid, scoring=score, cv=_folds(kind, folds, seed))
-    best = search.fit(h, target).best_estimator_
-    # Other folds than those that chose the penalty.
-    read = cross_val_predict(best, h, target, cv=_folds(kind, folds, seed + 1), method=method)
-    read = centre + scale * read
-    quality = quality_of(y, None if kind == "logistic" else read, read, wrong)
-    scaler, linear = best[0], best[1]
-    w = scale * np.ravel(linear.coef_) / scaler.scale_
-    b = centre + scale * float(np.ravel(linear.intercept_)[0]) - float(w @ scaler.mean_)
-    return torch.from_numpy(w).float(), b, quality
-
-
-def _estimator(kind: Kind) -> tuple[Any, str, str]:
-    """An estimator, the name of its penalty, and the method that gives its score."""
-    from sklearn.linear_model import Lasso, LogisticRegression, Ridge
-
-    if kind == "lasso":
-        return Lasso(max_iter=5000), "alpha", "predict"
-    if kind == "ridge":
-        return Ridge(), "alpha", "predict"
-    return LogisticRegression(max_iter=5000), "C", "decision_function"
-
-
-def _folds(kind: Kind, folds: int, seed: int) -> Any:
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    split = StratifiedKFold if kind == "logistic" else KFold
-    return split(folds, shuffle=True, random_state=seed)
-
-
-def quality_of(
-    y: Float[np.ndarray, " n"],
-    estimate: Float[np.ndarray, " n"] | None,
-    score: Float[np.ndarray, " n"],
-    wrong: Bool[np.ndarray, " n"],
-) -> Quality:
-    from sklearn.metrics import roc_auc_score
-
-    dummy = float(y.std())
-    rmse = math.nan if estimate is None else float(np.sqrt(np.mean((y - estimate) ** 2)))
-    both = 0 < wrong.sum() < len(wrong)
-    auroc = float(roc_auc_score(wrong, score)) if both else math.nan
-    r2 = 1 - (rmse / dummy) ** 2 if dummy else math.nan
-    return Quality(rmse, dummy, r2, auroc, len(y))

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steerlib.core.classification import Answers, Problem, classify
+from steerlib.core.classification import Answers, Problem
 from steerlib.core.interventions import Intervention
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, last
 from steerlib.core.sites import Site, Sites, as_sites
-from steerlib.methods.error_probes import ErrorProbe, Kind, Metric, error_probes
+from steerlib.methods.error_fits import Kind
+from steerlib.methods.error_probes import ErrorProbe, Metric, error_probes, known_answers
 
 SMALLEST = 20  # mistakes of a kind that are worth a probe
 
@@ -85,7 +86,7 @@ def gated_probes(
         >>> gated = st.gated_probes(model, problems, st.resid(3))[st.resid(3)]
         >>> st.steer(model, st.mera(gated, 0.1))
     """
-    known = classify(model, problems, batch_size=batch_size) if answers is None else answers
+    known = known_answers(model, problems, answers, batch_size)
     wanted = as_sites(sites)
     found: dict[Site, list[GatedProbe]] = {site: [] for site in wanted}
     for label, answer in mistakes(known):

@@ -8,6 +8,7 @@ epsilon. If none is, it abstains.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
-from steerlib.core.classification import Answers, Problem, classify
+from steerlib.core.classification import Answers, Problem
 from steerlib.core.interventions import Intervention
 from steerlib.core.model import Model
 from steerlib.core.steering import steer
 from steerlib.methods.answers_on_grid import answers_on_grid
+from steerlib.methods.error_probes import known_answers
 from steerlib.statistics import BOUNDS, Flips
 
 S = TypeVar("S")
 GRID = tuple(float(alpha) for alpha in np.linspace(0.001, 0.99, 10))  # the paper's
+_MOST = 2**40  # problems that an error may ask for
 
 
 class Steps(Protocol):
@@ -177,8 +180,8 @@ def calibrate(
     if not grid:
         raise ValueError("needed are settings to choose from, at least one; got none")
     check_size(len(problems), len(grid), delta, epsilon, bound)
-    before = classify(model, problems, batch_size=batch_size) if answers is None else answers
     made = tuple(make(setting) for setting in grid)
+    before = known_answers(model, problems, answers, batch_size)
     after = answers_on_grid(model, problems, made, batch_size=batch_size)
     flips = tuple(Flips.of(before.correct.numpy(), one.correct.numpy()) for one in after)
     lower = tuple(float(one.lower_bound(delta / len(grid), bound)) for one in flips)
@@ -197,9 +200,10 @@ def check_size(n: int, settings: int, delta: float, epsilon: float, bound: str) 
             f"got {bound!r}, {delta} and {epsilon}"
         )
     if n < 1 or not could(n):
-        needed = next(size for size in (2**k for k in range(40)) if could(size))
+        needed = 1 + bisect_left(range(1, _MOST), True, key=could)
         raise ValueError(
             f"{n} calibration problems can never pass: with {settings} settings, delta = {delta}, "
             f"epsilon = {epsilon} and the bound {bound!r} even a step that mends every answer "
-            f"needs about {needed}. Take fewer settings or more problems (1,000 see 1 to 5 points)"
+            f"needs at least {needed}. Take fewer settings or more problems (1,000 see 1 to 5 "
+            "points)"
         )

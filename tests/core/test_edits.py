@@ -57,6 +57,94 @@ def test_half_space_moves_only_what_lies_outside_and_just_to_its_border():
     assert torch.allclose(cosine, torch.full_like(cosine, -1.0), atol=1e-4)
 
 
+ROOT = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+METRICS = {
+    "none": None,
+    "identity": torch.eye(6),
+    "scaled": 40.0 * torch.eye(6),
+    "full": ROOT @ ROOT.T + 0.1 * torch.eye(6),
+    "covariance": torch.cov(H.flatten(0, 1).T),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_half_space_ends_at_its_border_under_any_metric(name):
+    outside, edit = H @ W + B > 0, edits.half_space(W, B, METRICS[name])
+    after = H + _delta(edit)
+    assert 0 < outside.sum() < outside.numel()
+    assert torch.equal(after[~outside], H[~outside])
+    assert (after[outside] @ W + B).abs().max() < 1e-4
+    assert torch.allclose(after + _delta(edit, after), after, atol=1e-4)  # twice is once
+    beyond = after - 0.01 * W  # well inside
+    assert not _delta(edit, beyond).any()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_other_step_into_a_half_space_is_shorter(name):
+    metric, outside = METRICS[name], H @ W + B > 0
+    inverse = torch.eye(6) if metric is None else torch.linalg.inv(metric.double()).float()
+    h, v = H[outside], _delta(edits.half_space(W, B, metric))[outside]
+
+    def length(step):
+        return torch.einsum("...i,ij,...j->...", step, inverse, step)
+
+    random = torch.Generator().manual_seed(2)
+    for scale in (1e-2, 0.1, 1.0):
+        other = v + scale * torch.randn(500, *v.shape, generator=random)
+        # Each random step is shifted along w until it is just feasible, or lies deeper already.
+        short = ((h + other) @ W + B).clamp_min(0)
+        other = other - short[..., None] * W / W.square().sum()
+        assert ((h + other) @ W + B).max() < 1e-4
+        assert (length(other) >= length(v) * (1 - 1e-4)).all()
+    # And the plain step is longer than that of a metric, unless the metric is a number.
+    plain = length(_delta(edits.half_space(W, B))[outside])
+    assert (plain > 1.01 * length(v)).all().item() is (name in ("full", "covariance"))
+
+
+def test_a_metric_that_is_a_number_changes_nothing():
+    plain = edits.half_space(W, B)
+    for size in (1e-3, 1.0, 40.0):
+        own = edits.half_space(W, B, size * torch.eye(6))
+        for name, tensor in plain.tensors.items():
+            assert torch.allclose(own.tensors[name], tensor, rtol=1e-5, atol=1e-7)
+    full = edits.half_space(W, B, METRICS["full"])
+    assert not torch.allclose(full.write, plain.write, atol=1e-2)
+    assert torch.allclose(edits.half_space(W, B, 7 * METRICS["full"]).write, full.write, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e-4, 1e4])
+def test_a_half_space_does_not_depend_on_the_length_of_w(size):
+    expected = _delta(edits.half_space(W, B))
+    for metric in (None, torch.eye(6)):
+        found = _delta(edits.half_space(size * W, size * B, metric))
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_half_space_needs_a_direction_and_a_positive_metric():
+    for metric in (None, torch.eye(6)):
+        with pytest.raises(ValueError, match="w is zero: every activation has the same score"):
+            edits.half_space(torch.zeros(6), 1.0, metric)
+    along = W / W.norm()
+    for metric in (-torch.eye(6), torch.zeros(6, 6), -torch.outer(along, along)):
+        with pytest.raises(ValueError, match=r"metric must be positive definite, but w \. S w is"):
+            edits.half_space(W, B, metric)
+    for metric in (torch.eye(5), torch.ones(6, 5), torch.ones(5, 6)):
+        with pytest.raises(ValueError, match=r"the metric is \(6, 6\) as w is, got \("):
+            edits.half_space(W, B, metric)
+    with pytest.raises(ValueError, match=r"metric needs 2 dimension\(s\)"):
+        edits.half_space(W, B, torch.ones(6))
+    with pytest.raises(ValueError, match="metric has values that are not finite"):
+        edits.half_space(W, B, torch.full((6, 6), torch.nan))
+
+
+def test_a_half_space_that_is_learned_may_start_at_zero():
+    w = torch.nn.Parameter(torch.zeros(6))
+    (H + _delta(edits.half_space(w, 1.0))).square().sum().backward()
+    assert w.grad is not None
+    assert w.grad.isfinite().all()
+    assert w.grad.any()
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_clamp_equals_editing_the_latent_of_an_sae_and_keeping_its_error(threshold):
     x = H @ W + B
@@ -124,6 +212,7 @@ def test_a_dynamic_scale_is_bounded():
         edits.constant(D),
         edits.project(D),
         edits.half_space(W, B),
+        edits.half_space(W, B, METRICS["full"]),
         edits.clamp(W, B, D, 2.0, 0.5),
         Scaling(torch.tensor([1.0, 2.0])),
         Scaling(0.5, W, 0.2),

@@ -177,6 +177,57 @@ def test_a_sum_remembers_where_it_comes_from(gpt2, vector):
     assert both.seed is None
 
 
+# --- half-spaces under a metric
+
+
+def _half_space(model, vector):
+    """One that half of the prompts lie outside of, and a metric that is no number."""
+    w, root = vector(seed=6), torch.randn(32, 32, generator=torch.Generator().manual_seed(7))
+    scores = st.Readout(SITE, w).score(model, PROMPTS)
+    return st.HalfSpace(SITE, w, -scores.median().item(), root @ root.T + torch.eye(32)), w
+
+
+@pytest.mark.parametrize("engine", ["hf", "bridge"])
+def test_activations_are_moved_to_the_border_of_their_half_space(models, vector, engine):
+    for name in ("gpt2", "gemma2"):
+        model = models(name, engine)
+        edit, w = _half_space(model, vector)
+        b = edit.terms[0].edit.bias.item()
+        before = st.capture(model, PROMPTS, [SITE], chat=False)[SITE]
+        with st.steer(model, edit.at(st.last)):
+            after = st.capture(model, PROMPTS, [SITE], chat=False)[SITE]
+        with st.steer(model, edit.at(st.last)), st.steer(model, edit.at(st.last)):
+            twice = st.capture(model, PROMPTS, [SITE], chat=False)[SITE]
+        outside = before @ w + b > 1e-4
+        assert 0 < outside.sum() < len(PROMPTS)
+        assert torch.equal(after[~outside], before[~outside])
+        assert (after[outside] @ w + b).abs().max() < 1e-4
+        assert torch.allclose(twice, after, atol=1e-4)
+        step = torch.nn.functional.normalize((after - before)[outside], dim=-1)
+        assert (step @ w).abs().max() < 0.9  # not along w
+
+
+def test_a_half_space_with_a_metric_is_stored(gpt2, vector, tmp_path):
+    edit, _ = _half_space(gpt2, vector)
+    (0.7 * edit).at(st.last).save(tmp_path / "v.safetensors")
+    found = st.load_intervention(tmp_path / "v.safetensors", model=gpt2)
+    for name, tensor in (0.7 * edit).terms[0].edit.tensors.items():
+        assert torch.equal(found.terms[0].edit.tensors[name], tensor)
+    results = []
+    for intervention in ((0.7 * edit).at(st.last), found):
+        with st.steer(gpt2, intervention):
+            results.append(st.logits(gpt2, PROMPTS, chat=False))
+    assert torch.equal(*results)
+    assert not torch.allclose(results[0], st.logits(gpt2, PROMPTS, chat=False))
+
+
+def test_a_half_space_points_somewhere():
+    with pytest.raises(ValueError, match="w is zero"):
+        st.HalfSpace(SITE, torch.zeros(4))
+    with pytest.raises(ValueError, match="positive definite"):
+        st.HalfSpace(SITE, torch.ones(4), metric=-torch.eye(4))
+
+
 # --- one vector per position
 
 PROMPTS = ["the dog", "a little girl went to the park", "sun"]

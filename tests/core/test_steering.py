@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 import steerlib as st
+from steerlib.core.capture import positions_and_mask
+from steerlib.core.prompts import pad
 from steerlib.core.sites import attach, resolve
 
 PROMPTS = ["tell me about the dog", "a little girl went to the park and saw a big red ball", "sun"]
@@ -331,14 +333,61 @@ def test_a_condition_and_positions_must_both_hold(llama, vector, positions):
     assert not torch.equal(gated, plain)
 
 
-def test_a_condition_needs_the_whole_prompt(llama, vector):
-    condition, _ = _gate(llama, vector)
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_a_condition_on_all_tokens_needs_the_whole_prompt(llama, vector, pool):
+    condition = st.Readout(st.resid(0), vector(), pool=pool) > 0
     output = llama.hf(torch.tensor([_ids(llama, PROMPTS[0])]), use_cache=True)
     with (
         pytest.raises(ValueError, match="whole prompt"),
         st.steer(llama, st.Add(st.resid(1), vector()).when(condition)),
     ):
         llama.hf(torch.tensor([[7]]), past_key_values=output.past_key_values)
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("engine", ["hf", "bridge"])
+def test_a_condition_on_the_last_token_can_be_decided_after_a_cached_prefix(
+    models, vector, engine, cut
+):
+    for name in ("llama", "gemma2", "gpt2"):
+        model = models(name, engine)
+        condition, holds = _gate(model, vector)
+        edit = st.Add(st.resid(1), 6 * vector()).at(st.last).when(condition)
+        ids, attention = pad(model, [_ids(model, prompt) for prompt in PROMPTS])
+        inputs = positions_and_mask(attention)
+        with torch.no_grad(), st.steer(model, edit):
+            whole = model.runner(ids, use_cache=False, **inputs).logits[:, -1]
+        early = {key: value[:, :-cut] for key, value in inputs.items()}
+        late = {"attention_mask": attention, "position_ids": inputs["position_ids"][:, -cut:]}
+        with torch.no_grad():
+            plain = model.runner(ids, use_cache=False, **inputs).logits[:, -1]
+            cache = model.runner(ids[:, :-cut], use_cache=True, **early).past_key_values
+            with st.steer(model, edit):
+                parts = model.runner(ids[:, -cut:], past_key_values=cache, **late).logits[:, -1]
+        assert torch.allclose(parts, whole, atol=1e-5)
+        assert (parts - plain).abs().amax(1).gt(1e-2).tolist() == holds
+
+
+def test_what_follows_a_prompt_in_two_parts_keeps_its_decision(llama, vector):
+    """The second part ends the prompt; tokens after it are generated and decide nothing."""
+
+    def read(tokens, cache=None):
+        kept, handle = [], attach(resolve(llama, st.resid(1)), lambda h: kept.append(h))
+        with torch.no_grad():
+            llama.hf(torch.tensor([tokens]), past_key_values=cache)
+        handle.remove()
+        return kept[0][0]
+
+    condition, holds = _gate(llama, vector)
+    edit, more = st.Add(st.resid(1), 6 * vector()).when(condition), (7, 9, 11)
+    for prompt, hold in zip(PROMPTS, holds, strict=True):
+        ids = _ids(llama, prompt)
+        cache = llama.hf(torch.tensor([ids[:-1]]), use_cache=True).past_key_values
+        with st.steer(llama, edit):
+            parts = [read([token], cache) for token in (ids[-1], *more)]
+        change = (torch.cat(parts) - read([*ids, *more])[-4:]).norm(dim=-1)
+        assert change[0].item() == pytest.approx(6.0 * hold, abs=1e-4)
+        assert ((change > 3) == hold).all()
 
 
 @pytest.mark.parametrize("earlier", [[PROMPTS[1]], ["sun", "cat"]], ids=["longer", "more"])

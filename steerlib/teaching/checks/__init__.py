@@ -33,6 +33,11 @@ from steerlib.teaching.checks.measures import (
     test_max_scores,
     test_steerability,
 )
+from steerlib.teaching.checks.mera import test_error_log_odds, test_smallest_step
+from steerlib.teaching.checks.mera_bounds import test_choose_or_abstain, test_gain_bound
+from steerlib.teaching.checks.mera_curse import test_best_useless_gain
+from steerlib.teaching.checks.mera_detective import test_repaired
+from steerlib.teaching.checks.mera_parts import test_pattern_parts
 from steerlib.teaching.checks.objective import test_effectiveness, test_other_kl
 from steerlib.teaching.checks.protocol import (
     test_harmonic,
@@ -54,12 +59,15 @@ __all__ = [
     "test_auroc",
     "test_auxiliary_loss",
     "test_best_feature",
+    "test_best_useless_gain",
+    "test_choose_or_abstain",
     "test_choose_strength",
     "test_clamp",
     "test_colliders",
     "test_difference_in_means",
     "test_dyn_alpha",
     "test_effectiveness",
+    "test_error_log_odds",
     "test_f1_elsewhere",
     "test_first_component",
     "test_first_gradient",
@@ -67,6 +75,7 @@ __all__ = [
     "test_flip_shares",
     "test_fold",
     "test_fvu",
+    "test_gain_bound",
     "test_harmonic",
     "test_jumprelu",
     "test_make_hook",
@@ -74,9 +83,11 @@ __all__ = [
     "test_orient",
     "test_other_kl",
     "test_output_score",
+    "test_pattern_parts",
     "test_prox",
     "test_random_control",
     "test_reft_magnitude",
+    "test_repaired",
     "test_report_score",
     "test_reps_margin",
     "test_residual_direction",
@@ -84,6 +95,7 @@ __all__ = [
     "test_sequential",
     "test_side_effect_p",
     "test_skeleton",
+    "test_smallest_step",
     "test_sphere_step",
     "test_steerability",
     "test_steered_positions",
