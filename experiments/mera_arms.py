@@ -19,7 +19,8 @@ from experiments.mera_data import ALPHAS, BATCH, CUE, DELTA, ORDERS, SITES, Case
 from steerlib.core.classification import Answers
 from steerlib.core.edits import LowRank
 from steerlib.methods.answers_on_grid import answers_on_grid
-from steerlib.methods.error_probes import ErrorProbe, read_problems
+from steerlib.methods.error_directions import best_minus_worst
+from steerlib.methods.error_probes import ErrorProbe
 from steerlib.methods.gated_probes import GatedProbe
 from steerlib.methods.learned import Talk
 from steerlib.methods.mera import GRID, Calibration
@@ -83,14 +84,16 @@ def _pushes(case: Case, probes: dict[st.Site, ErrorProbe]) -> Iterator[Outcome]:
 def _contrasts(case: Case) -> Iterator[Outcome]:
     """The contrast of the k best and the k worst answers at strength 1."""
     for k in (50, 100, 200):
-        made = {
-            site: st.contrast(case.net, case.train, site, k, answers=case.known["train"])
-            for site in SITES
-        }
+        made = {site: _contrast(case, site, k) for site in SITES}
         if k == 100:
             everywhere = _sum([one.at(st.everywhere) for one in made.values()])
             yield Outcome(f"contrast {k}, all", _under(case, everywhere))
         yield _best(case, f"contrast {k}, last", [(site, 1.0) for site in SITES], _of(made))
+
+
+def _contrast(case: Case, site: st.Site, k: int) -> st.Intervention:
+    """`st.contrast` with activations that are known already."""
+    return st.Add(site, best_minus_worst(case.held[site], case.known["train"], k)).at(st.last)
 
 
 def _of(made: dict[st.Site, st.Intervention]) -> Make:
@@ -100,7 +103,7 @@ def _of(made: dict[st.Site, st.Intervention]) -> Make:
 def _label_probe(case: Case) -> Iterator[Outcome]:
     """A small network that reads the label by itself, mixed into the answer (CORAL-like)."""
     known, found = case.known, []
-    for site in SITES[3:]:
+    for site in SITES[3:4]:
         probe = st.label_probe(case.net, case.train, site, answers=known["train"], seed=case.seed)
         for weight in WEIGHTS:
             own = probe.answers(case.net, case.selection, weight, answers=known["selection"])
@@ -143,12 +146,9 @@ def _on_top(case: Case) -> Iterator[Outcome]:
     """The closed form along other directions."""
     known, grid = case.known["train"], list(product(SITES, ALPHAS))
     contrast = {
-        site: st.along(
-            case.net, case.train, st.contrast(case.net, case.train, site, 100, answers=known),
-            answers=known,
-        )
+        site: st.along(case.net, case.train, _contrast(case, site, 100), answers=known)
         for site in SITES
-    }  # fmt: skip
+    }
     yield _run(case, "on contrast", grid, lambda s: contrast[s[0]].step(s[1]))
     if min(int(known.correct.sum()), int((~known.correct).sum())) >= FOLDS:
         logistic = case.probes("logistic")
@@ -164,8 +164,7 @@ def _feature(case: Case) -> st.Intervention:
     from sklearn.metrics import roc_auc_score
 
     sae = st.load_sae(f"{case.model}-topk")
-    h = read_problems(case.net, case.train, [SAE_SITE])[SAE_SITE]
-    values, wrong = sae.encode(h).numpy(), ~case.known["train"].correct.numpy()
+    values, wrong = sae.encode(case.held[SAE_SITE]).numpy(), ~case.known["train"].correct.numpy()
     used = [j for j in range(values.shape[1]) if values[:, j].any()]
     areas = [abs(roc_auc_score(wrong, values[:, j]) - 0.5) for j in used]
     return sae.add(used[int(np.argmax(areas))])
@@ -187,7 +186,7 @@ def _reft(case: Case) -> st.Intervention:
 def _cue(case: Case) -> Outcome:
     """The standard form where the word stands that causes the errors."""
     at = st.mask(torch.tensor([False] * CUE[case.task] + [True]))
-    sites = [st.resid_pre(0), SITES[0]]
+    sites = [st.resid_pre(0)]
     probes = st.error_probes(
         case.net, case.train, sites, at, kind="ridge", answers=case.known["train"], seed=case.seed
     )
@@ -228,19 +227,22 @@ def _gated(case: Case) -> Iterator[Outcome]:
             pushes = [_random(one, rng)(alpha) for one in found[site]]
             yield Outcome(name, _under(case, _sum(pushes)), _name(best.setting))
     try:
-        shuffled = _gates(case, shuffle=True)
-        yield _run(case, "gated, shuffled", grid, lambda s: st.mera(shuffled[s[0]], s[1]))
+        shuffled = _gates(case, SITES[3:], shuffle=True)
+        late = list(product(SITES[3:], ALPHAS))
+        yield _run(case, "gated, shuffled", late, lambda s: st.mera(shuffled[s[0]], s[1]))
     except ValueError:
         yield Outcome("gated, shuffled", None, "no mistakes")
 
 
-def _gates(case: Case, shuffle: bool = False) -> dict[st.Site, list[GatedProbe]]:
+def _gates(
+    case: Case, sites: Sequence[st.Site] = SITES, shuffle: bool = False
+) -> dict[st.Site, list[GatedProbe]]:
     problems, known = case.train, case.known["train"]
     if shuffle:
         problems = case.shuffled
         truth = torch.tensor([known.classes.index(p.label) for p in problems])
         known = replace(known, truth=truth)
-    return st.gated_probes(case.net, problems, SITES, answers=known, seed=case.seed)
+    return st.gated_probes(case.net, problems, sites, answers=known, seed=case.seed)
 
 
 def _identity(gated: GatedProbe) -> GatedProbe:

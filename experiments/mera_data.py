@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 import steerlib as st
 from steerlib.core.classification import Answers
 from steerlib.evaluation import world_problems
-from steerlib.methods.error_probes import ErrorProbe, Kind
+from steerlib.methods.error_probes import ErrorProbe, Kind, read_problems
 from steerlib.statistics import Flips
 from steerlib.world.datasets import SplitName
 
@@ -77,6 +79,11 @@ class Case:
             name: st.classify(self.net, problems, batch_size=BATCH)
             for name, problems in splits.items()
         }
+
+    @cached_property
+    def held(self) -> dict[st.Site, Float[Tensor, "n d"]]:
+        """Activations of the training problems at the last token."""
+        return read_problems(self.net, self.train, SITES, batch_size=BATCH)
 
     @cached_property
     def shuffled(self) -> list[st.Problem]:

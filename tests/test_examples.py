@@ -14,7 +14,7 @@ from steerlib.core.loading import find_folder
 MODULES = [
     *(f"core.{name}" for name in ("sites", "interventions", "readouts", "model", "steering")),
     *(f"core.{name}" for name in ("capture", "generation", "preview", "storage", "setup")),
-    *(f"core.{name}" for name in ("alignment", "proximal")),
+    *(f"core.{name}" for name in ("alignment", "proximal", "classification")),
     *(f"methods.{name}" for name in ("directions", "components", "actadd", "reft", "reps")),
     *(f"methods.{name}" for name in ("loreft", "tuned", "learned", "bag_of_words", "attribution")),
     *(f"methods.{name}" for name in ("scaling", "places", "sadi")),
@@ -22,9 +22,12 @@ MODULES = [
     *(f"methods.{name}" for name in ("features", "feature_effects", "values", "value_prompts")),
     *(f"methods.{name}" for name in ("value_answers", "value_graphs", "graph_search")),
     *(f"methods.{name}" for name in ("graph_comparison", "graph_effects", "graph_steering")),
+    *(f"methods.{name}" for name in ("error_probes", "error_directions", "gated_probes", "mera")),
+    *(f"methods.{name}" for name in ("answers_on_grid", "label_probe")),
     "core.questionnaires",
     "recommendation",
-    "statistics",
+    "statistics.gains",
+    "statistics.intervals",
 ]
 
 
@@ -67,6 +70,23 @@ def names():
         "conflicts": st.world.conflicts(12),
         "sae": st.load_sae("world-topk"),
         **_values(),
+        **_errors(plain),
+    }
+
+
+def _errors(model):
+    """Problems that the world's model often gets wrong, and what reads its errors."""
+    problems, site = st.evaluation.world_problems("advice", 240), st.resid(3)
+    answers = st.classify(model, problems)
+    probe = st.error_probes(model, problems, site, answers=answers)[site]
+    return {
+        "problems": problems,
+        "test": problems,
+        "probes": {site: probe},
+        "error_probe": probe,
+        "label_probe": st.label_probe(model, problems, site, answers=answers),
+        "gated": st.gated_probes(model, problems, site, answers=answers)[site][0],
+        "calibration": st.calibrate(model, problems, probe.step, (0.1, 0.5), answers=answers),
     }
 
 
@@ -89,7 +109,14 @@ def _values():
 
 
 # In one module: a name -> another one, whose value it has there.
-OWN = {"methods.scaling": {"data": "conflicts", "model": "plain"}}
+OWN = {
+    "methods.scaling": {"data": "conflicts", "model": "plain"},
+    "methods.label_probe": {"probe": "label_probe", "model": "plain"},
+    **{
+        f"methods.{name}": {"probe": "error_probe", "model": "plain"}
+        for name in ("error_probes", "error_directions", "gated_probes", "mera", "answers_on_grid")
+    },
+}
 
 
 @pytest.mark.parametrize("module", MODULES)

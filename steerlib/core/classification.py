@@ -127,7 +127,7 @@ def label_ids(model: Model, classes: Sequence[str]) -> list[list[int]]:
 
     A class is written as it is, in lower case, in capitals and capitalised, with and without a
     space in front (a class of one letter not in lower case, as "a" is a word). Of these the ones
-    count that are one token; where none is, the first token of each.
+    count that are one token; where none is, the first token of each, unless it is white space.
 
     Raises:
         ValueError: a class of unknown words only, or two classes with a token in common.

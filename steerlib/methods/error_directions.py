@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
+from torch import Tensor
+
 from steerlib.core.classification import Answers, Problem
 from steerlib.core.interventions import Add, Intervention, Origin
 from steerlib.core.model import Model
@@ -85,7 +88,12 @@ def contrast(
     known = known_answers(model, problems, answers, batch_size)
     place = as_site(site)
     h = read_problems(model, problems, [place], at, batch_size)[place]
-    order = known.log_odds.argsort(stable=True)
-    gap = h[order[:k]].mean(0) - h[order[-k:]].mean(0)
+    gap = best_minus_worst(h, known, k)
     origin = Origin(model.id, model.revision, f"contrast of {k}")
     return Intervention(Add(place, gap).terms, origin).at(at)
+
+
+def best_minus_worst(h: Float[Tensor, "n d"], answers: Answers, k: int) -> Float[Tensor, " d"]:
+    """Mean of the rows of the k answers with the lowest error - mean of the k with the highest."""
+    order = answers.log_odds.argsort(stable=True)
+    return h[order[:k]].mean(0) - h[order[-k:]].mean(0)

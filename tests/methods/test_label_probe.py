@@ -112,15 +112,14 @@ def test_its_quality_is_that_on_problems_it_has_not_seen(planted):
     assert quality.auroc > 0.9
 
 
-def test_no_row_is_read_by_a_network_that_has_seen_it(two):
-    """With a third of the labels turned around the fit learns some of them by heart."""
-    h = two.rows[: FIT + TEST].double().numpy()
-    turned = np.random.default_rng(0).random(FIT + TEST) < 0.3
-    y = two.truth.numpy() ^ turned
-    best, _, read = module._fitted(h[:FIT], y[:FIT], 5, 0)
-    seen, unseen = best.score(h[:FIT], y[:FIT]), best.score(h[FIT:], y[FIT:])
-    assert seen > unseen + 0.1
-    assert abs((read.argmax(1) == y[:FIT]).mean() - unseen) < 0.05
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+def test_no_row_is_read_by_a_network_that_has_seen_it(two, monkeypatch):
+    """With hardly any decay it learns random labels by heart, and knows no others."""
+    monkeypatch.setattr(module, "DECAYS", (0.01,))
+    h, y = two.rows[:FIT].double().numpy(), np.random.default_rng(0).integers(0, 2, FIT)
+    best, _, read = module._fitted(h, y, 2, 0)
+    assert best.score(h, y) > 0.9
+    assert abs((read.argmax(1) == y).mean() - 0.5) < 0.1
 
 
 def test_shuffled_labels_teach_nothing_and_help_no_one(two):

@@ -325,7 +325,7 @@ def test_labels_that_mean_nothing_are_abstained_on(small, known, towards_dog, mo
         steered += not found.abstains
         freely += not found.with_bound("none").abstains
     assert 0 < steered <= delta * 150
-    assert freely > 120
+    assert freely > 75
 
 
 # --- a planted error in a trained model
@@ -386,7 +386,7 @@ def test_a_planted_error_is_mended_on_problems_apart(world, broken):
 def test_advice_is_mended_behind_a_gate(world):
     train, calibration, test = (
         world_problems("advice", n, split=split)
-        for n, split in ((400, "train"), (250, "selection"), (250, "test"))
+        for n, split in ((300, "train"), (160, "selection"), (200, "test"))
     )
     known = st.classify(world, train)
     (gated,) = st.gated_probes(world, train, st.resid(2), answers=known)[st.resid(2)]
