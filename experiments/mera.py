@@ -4,6 +4,7 @@ One shard per model, task and seed, so that a run that was killed loses one of t
 them between two processes.
 
 * `table`: each arm on each task, chosen or calibrated on one split and reported on another;
+* `bias`: a bias on one class of the answer, chosen or calibrated in the same way;
 * `diagnosis`: where the steps of each form point, how long they are, what they do to the margin;
 * `exact`: steering at the last token of the prompt, at the exact answer position and at all
   generated tokens, where a preface comes before the answer.
@@ -19,12 +20,16 @@ from itertools import product
 
 import numpy as np
 
+import steerlib as st
 from experiments import mera_claims, mera_figures
 from experiments.mera_arms import Outcome, arms
-from experiments.mera_data import FOLDER, MODELS, ONE_SIDED, SEEDS, TASKS, Case, load
+from experiments.mera_data import BATCH, DELTA, FOLDER, MODELS, ONE_SIDED, SEEDS, TASKS, Case, load
 from experiments.mera_diagnosis import diagnosis, exact
 from experiments.parts import Part, compute
 from steerlib.evaluation.shards import Shard
+from steerlib.statistics import Flips
+
+BIASES = tuple(sign * size for size in (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0) for sign in (-1, 1))
 
 
 def table(model: str, task: str, seed: str) -> Shard:
@@ -77,8 +82,36 @@ def _keys(tasks: Sequence[str]) -> list[tuple[str, ...]]:
     return [*product([first], tasks, SEEDS), *product([second], tasks, SEEDS[:1])]
 
 
+def bias(model: str, task: str, seed: str) -> Shard:
+    """What a bias on one class of the answer does: no activation, no probe."""
+    case = Case(model, task, int(seed))
+    known = {
+        name: st.classify(case.net, getattr(case, name), batch_size=BATCH)
+        for name in ("selection", "test")
+    }
+    start = known["selection"].correct.numpy()
+    grid = [{name: b} for name in known["test"].classes[1:] for b in BIASES]
+    found = [Flips.of(start, known["selection"].biased(one).correct.numpy()) for one in grid]
+    lower = [float(flips.lower_bound(DELTA / len(grid))) for flips in found]
+    rows = []
+    for arm, allowed in (("bias, best", -np.inf), ("bias", 0.0)):
+        safe = [i for i, low in enumerate(lower) if low > allowed]
+        best = max(safe, key=lambda i: found[i].gain, default=None)
+        after = known["test"] if best is None else known["test"].biased(grid[best])
+        rows.append(
+            {
+                "arm": arm, "abstains": best is None, "layers": None,
+                "setting": "abstains" if best is None else str(grid[best]),
+                "after": _bits(after.correct.numpy()),
+                "selected_gain": None if best is None else float(found[best].gain),
+            }
+        )  # fmt: skip
+    return {"before": _bits(known["test"].correct.numpy()), "arms": rows}
+
+
 PARTS: dict[str, Part] = {
     "table": (table, _keys(TASKS)),
+    "bias": (bias, _keys(TASKS)),
     "diagnosis": (diagnosis, _keys(ONE_SIDED)),
     "exact": (exact, _keys(("advice",))),
 }

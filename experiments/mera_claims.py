@@ -29,6 +29,7 @@ FIXED = {  # a fixed strength, or the best on the selection problems whatever it
     "contrast 100, all": "contrast_all",
     "label probe, best": "label_probe_best",
     "standard, best": "standard_best",
+    "bias, best": "bias_best",
 }
 CALIBRATED = {
     "standard": "standard",
@@ -46,6 +47,7 @@ CALIBRATED = {
     "gated, random, chosen": "random_chosen",
     "gated, shuffled": "shuffled",
     "label probe": "label_probe",
+    "bias": "bias",
 }
 FORMS = {"standard": "standard", "within label": "within"}
 _LAYER = str(SITES[3])  # of the diagnosis that is tabled
@@ -54,7 +56,7 @@ _RANDOM = "gated, random "
 
 def record_all(found: Mapping[str, Shards]) -> None:
     """Record every claim."""
-    _table(found["table"])
+    _table(found["table"], found["bias"])
     _layers(found["table"])
     _strata(found["table"])
     _diagnosis(found["diagnosis"])
@@ -97,8 +99,8 @@ def pooled(rows: pd.DataFrame) -> Interval:
     return spi(np.concatenate([*rows["before"]]), np.concatenate([*rows["after"]]))
 
 
-def _table(shards: Shards) -> None:
-    rows = outcomes(shards)
+def _table(shards: Shards, bias: Shards) -> None:
+    rows = pd.concat([outcomes(shards), outcomes(bias)])
     harmed = {"fixed": 0, "calibrated": 0}
     cells = dict.fromkeys(harmed, 0)
     for (model, task), own in rows.groupby(["model", "task"], sort=False):

@@ -185,6 +185,17 @@ def test_conditions_that_differ_are_told_apart(llama):
             _assert_same(found, _expected(llama, both, _problems()))
 
 
+def test_steps_at_other_tokens_or_sites_are_told_apart(llama):
+    step = st.HalfSpace(st.resid(1), _direction(1), 4.0)
+    elsewhere = st.HalfSpace(st.resid(2), _direction(1), 4.0)
+    others = [step.at(EARLIER), step.at(st.after(1)), elsewhere, step + elsewhere]
+    for other in others:
+        for pair in ([step, other], [other, step]):
+            expected = _expected(llama, pair, _problems())
+            _assert_differ(expected)
+            _assert_same(answers_on_grid(llama, _problems(), pair), expected)
+
+
 def test_heads_and_several_directions_are_stacked(llama):
     read, write = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(1))
     wide = [
