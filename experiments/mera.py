@@ -23,7 +23,18 @@ import numpy as np
 import steerlib as st
 from experiments import mera_claims, mera_figures
 from experiments.mera_arms import Outcome, arms
-from experiments.mera_data import BATCH, DELTA, FOLDER, MODELS, ONE_SIDED, SEEDS, TASKS, Case, load
+from experiments.mera_data import (
+    BATCH,
+    CONFIRMING,
+    DELTA,
+    FOLDER,
+    MODELS,
+    ONE_SIDED,
+    SEEDS,
+    TASKS,
+    Case,
+    load,
+)
 from experiments.mera_diagnosis import diagnosis, exact
 from experiments.parts import Part, compute
 from steerlib.evaluation.shards import Shard
@@ -79,7 +90,8 @@ def _probes(case: Case) -> list[dict[str, float | str]]:
 def _keys(tasks: Sequence[str]) -> list[tuple[str, ...]]:
     """Three seeds of the first model; the second one checks that it is no accident of one."""
     first, second = MODELS
-    return [*product([first], tasks, SEEDS), *product([second], tasks, SEEDS[:1])]
+    fresh = [task for task in tasks if task in CONFIRMING] or tasks
+    return [*product([first], tasks, SEEDS), *product([second], fresh, SEEDS[:1])]
 
 
 def bias(model: str, task: str, seed: str) -> Shard:

@@ -155,8 +155,12 @@ def _on_top(case: Case) -> Iterator[Outcome]:
         yield _run(case, "on logistic", grid, lambda s: logistic[s[0]].step(s[1]))
     feature = st.along(case.net, case.train, _feature(case), answers=known)
     yield _run(case, "on SAE feature", ALPHAS, feature.step)
-    learned = st.along(case.net, case.train, _reft(case), answers=known)
-    yield _run(case, "on ReFT-r1", ALPHAS, learned.step)
+    try:
+        learned = st.along(case.net, case.train, _reft(case), answers=known)
+    except ValueError:  # too few wrong answers: it learned to read nothing
+        yield Outcome("on ReFT-r1", None, "reads nothing")
+    else:
+        yield _run(case, "on ReFT-r1", ALPHAS, learned.step)
 
 
 def _feature(case: Case) -> st.Intervention:

@@ -21,6 +21,8 @@ from steerlib.world.datasets import SplitName
 FOLDER = Path(__file__).resolve().parents[1] / "_build" / "mera"
 MODELS, SEEDS = ("world", "world-b"), ("0", "1", "2")
 ONE_SIDED = ("verdict", "agreement", "advice")
+# Not looked at when the gated form was found; the second model is asked these.
+CONFIRMING = ("advice", "reviews")
 TASKS = (*ONE_SIDED, "reviews", "spam", "majority")
 SIZES: dict[SplitName, int] = {"train": 2000, "selection": 1000, "test": 1000}
 SITES = tuple(st.resid(layer) for layer in range(5))

@@ -39,12 +39,13 @@ def drawn():
 
 @pytest.fixture
 def short(monkeypatch):
-    """A task that has 128 questions in all."""
+    """A task that has 128 questions in all, and two prefaces of an answer."""
 
     def ask(rng):
         words = [rng.choice(("crimson", "azure")) for _ in range(7)]
         clean = max(("crimson", "azure"), key=words.count)
-        return Question(" ".join(words), "azure", clean, ("crimson", "azure"))
+        preface = rng.choice(("well ,", "let me see ,"))
+        return Question(" ".join(words), "azure", clean, ("crimson", "azure"), preface=preface)
 
     # The package has a function of the module's name.
     module = import_module("steerlib.evaluation.world_problems")
@@ -96,15 +97,35 @@ def test_no_prompt_is_in_two_splits_or_twice_in_one(drawn, task):
     assert len({prompt.split(" <assistant>")[0] for prompt in seen}) == len(seen) == 450
 
 
-def test_each_prompt_belongs_to_one_split_and_half_of_all_to_train(short):
-    sizes = {}
-    for split in SPLITS:
-        with pytest.raises(ValueError, match="only about") as found:
-            world_problems(short, 129, split=split)
-        sizes[split] = int(re.search(r"about (\d+) different", str(found.value))[1])
-    assert sum(sizes.values()) == 128
+def _all_there_are(task, split, seed=0):
+    with pytest.raises(ValueError, match="only about") as found:
+        world_problems(task, 129, split=split, seed=seed)
+    size = int(re.search(r"about (\d+) different", str(found.value))[1])
+    return world_problems(task, size, split=split, seed=seed)
+
+
+def _questions(problems):
+    return {p.prompt.split(" <assistant>")[0] for p in problems}
+
+
+def test_each_question_belongs_to_one_split_and_half_of_all_to_train(short):
+    """Whatever the preface of its answer."""
+    found = {split: _questions(_all_there_are(short, split)) for split in SPLITS}
+    sizes = {split: len(questions) for split, questions in found.items()}
+    assert sum(sizes.values()) == len(set().union(*found.values())) == 128
     assert sizes["train"] == pytest.approx(64, abs=17)  # three standard deviations
     assert sizes["test"] == pytest.approx(32, abs=15)
+
+
+def test_another_seed_splits_otherwise(short):
+    first, other = (_questions(_all_there_are(short, "test", seed)) for seed in (0, 1))
+    assert len(first & other) < 0.6 * min(len(first), len(other))
+
+
+def test_of_one_question_the_first_draw_counts(short):
+    whole = _all_there_are(short, "selection")
+    assert world_problems(short, 5, split="selection") == whole[:5]
+    assert len({p.prompt.split("<assistant> ")[1] for p in whole}) == 2
 
 
 def test_the_same_call_draws_the_same_and_another_seed_others():
