@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 import steerlib as st
 from experiments.mera_coverage import coverage_table, needed_gain_table, winners_curse_table
-from experiments.mera_data import ONE_SIDED, SITES
+from experiments.mera_data import ONE_SIDED, SITES, Case
 from steerlib.statistics import Flips, Interval, bootstrap_mean, spi
 
 Shards = Mapping[tuple[str, ...], dict[str, Any]]
@@ -62,10 +63,19 @@ def record_all(found: Mapping[str, Shards]) -> None:
     _diagnosis(found["diagnosis"])
     _exact(found["exact"])
     _simulated()
+    _condition()
 
 
 def _write(name: str, found: Interval, tol: float, n: int) -> None:
     st.record(f"mera.{name}", found.estimate, tol, (found.low, found.high), n)
+
+
+def _mean(name: str, values: np.ndarray, tol: float) -> None:
+    """The mean, with an interval where there are several values."""
+    if len(values) > 1:
+        _write(name, bootstrap_mean(values), tol, len(values))
+    else:
+        st.record(f"mera.{name}", float(values[0]), tol, n=1)
 
 
 # --- the table
@@ -227,7 +237,7 @@ def _diagnosis(shards: Shards) -> None:
             ("cos_truth", 0.05), ("cos_answer", 0.05), ("cos_mended", 0.05), ("length", 0.05),
             ("before", 0.2), ("after", 0.3), ("mended", 0.1), ("broken", 0.1),
         ):  # fmt: skip
-            _write(f"{measure}_{end}", bootstrap_mean(own[measure].to_numpy()), tol, len(own))
+            _mean(f"{measure}_{end}", own[measure].to_numpy(), tol)
 
 
 def _exact(shards: Shards) -> None:
@@ -239,7 +249,7 @@ def _exact(shards: Shards) -> None:
         for form, part in rows.groupby("form"):
             values = [float(Flips(1000, r.right, r.up, r.down).spi) for r in part.itertuples()]
             slug = str(form).replace(" ", "_")
-            _write(f"exact_{slug}{suffix}", bootstrap_mean(np.array(values)), 0.1, len(values))
+            _mean(f"exact_{slug}{suffix}", np.array(values), 0.1)
             steers = int((~part["abstains"].astype(bool)).sum())
             st.record(f"mera.exact_{slug}_steers{suffix}", steers, 0, n=len(part))
         for name in ("accuracy", "found"):
@@ -256,6 +266,14 @@ def _exact(shards: Shards) -> None:
             for measure in ("found", "accuracy", "error", "error_released"):
                 st.record(f"mera.push{strength:.0f}_{measure}{suffix}",
                           float(part[measure].mean()), 0.05, n=len(part))  # fmt: skip
+
+
+def _condition() -> None:
+    """Largest over second smallest eigenvalue of the covariance; the smallest is LayerNorm's."""
+    held = Case("world", "verdict", 0).held
+    values = [torch.linalg.eigvalsh(torch.cov(h.double().T)) for h in held.values()]
+    least = min(float(v[-1] / v[1]) for v in values)
+    st.record("mera.condition_log10", float(np.log10(least)), 0.2, n=len(values))
 
 
 # --- simulated

@@ -204,6 +204,13 @@ def test_a_seed_repeats_and_another_does_not():
     assert curse[0] == curse[1] != curse[2]
 
 
+def test_tables_take_a_seed_and_a_number_of_repetitions():
+    for make, value in ((mc.coverage_table, "steers"), (mc.winners_curse_table, "best")):
+        first, other = make(20, seed=0), make(20, seed=1)
+        assert (first["repetitions"] == 20).all()
+        assert (first[value] != other[value]).any()
+
+
 def test_standard_errors_are_the_spread_of_repeated_simulations():
     runs = pd.concat(
         mc.coverage(mc.TASKS["mixed"], 250, deltas=[0.05], bounds=["conditional"],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from steerlib.statistics.intervals import Interval, bootstrap
+from steerlib.statistics.intervals import Interval, percentiles
 
 BOUNDS = ("conditional", "binomial", "hoeffding", "bernstein", "as_printed", "none")
 _RANGE = 2.0  # of one d_i: from -1 to 1
@@ -185,10 +185,15 @@ def spi(
         >>> spi([True, False, False, True] * 10, [True, True, False, True] * 10).estimate
         0.5
     """
-    pairs = np.stack(_paired(before, after), 1)
-    return bootstrap(
-        pairs, lambda x: float(Flips.of(x[:, 0] > 0, x[:, 1] > 0).spi), level, resamples, seed
-    )
+    flips = Flips.of(before, after)
+    if flips.n < 2:
+        raise ValueError(f"an interval needs two or more answers, got {flips.n}")
+    # Of each kind of answer as many as a resample of all would hold.
+    up, down = int(flips.up), int(flips.down)
+    kinds = np.array([up, down, int(flips.right) - down, flips.n - int(flips.right) - up])
+    drawn = np.random.default_rng(seed).multinomial(flips.n, kinds / flips.n, size=resamples)
+    many = Flips(flips.n, drawn[:, 1] + drawn[:, 2], drawn[:, 0], drawn[:, 1])
+    return percentiles(float(flips.spi), np.asarray(many.spi).tolist(), level)
 
 
 def _paired(

@@ -91,7 +91,7 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     # One resample at a time, so that memory stays at n.
     drawn = [float(statistic(x[rng.integers(0, len(x), len(x))])) for _ in range(resamples)]
-    return _percentiles(estimate, drawn, level)
+    return percentiles(estimate, drawn, level)
 
 
 def auroc(
@@ -138,7 +138,7 @@ def auroc(
         times = min(step, resamples - start)
         positive, negative = (_resampled(ranks[group], values, times, rng) for group in (y, ~y))
         drawn += _share_won(positive, negative).tolist()
-    return _percentiles(float(roc_auc_score(y, x)), drawn, level)
+    return percentiles(float(roc_auc_score(y, x)), drawn, level)
 
 
 def _resampled(
@@ -159,7 +159,8 @@ def _share_won(
     return (positive * below).sum(1) / (positive.sum(1) * negative.sum(1))
 
 
-def _percentiles(estimate: float, drawn: list[float], level: float) -> Interval:
+def percentiles(estimate: float, drawn: list[float], level: float) -> Interval:
+    """The interval between the percentiles of what was drawn; what is not finite is left out."""
     if not 0 < level < 1:
         raise ValueError(f"level lies between 0 and 1, got {level}")
     usable = [value for value in drawn if np.isfinite(value)]

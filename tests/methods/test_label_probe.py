@@ -251,6 +251,24 @@ def test_a_seed_gives_one_probe_and_another_one_another(two):
     assert other.origin.seed == 1
 
 
+def test_the_quality_has_other_folds_than_the_choice_of_a_decay(two, monkeypatch):
+    from sklearn import model_selection
+
+    seen = []
+
+    class Folds(model_selection.StratifiedKFold):
+        def split(self, X, y, groups=None):
+            found = list(super().split(X, y, groups))
+            seen.append(tuple(map(int, np.concatenate([rows for _, rows in found]))))
+            return iter(found)
+
+    monkeypatch.setattr(model_selection, "StratifiedKFold", Folds)
+    h, y = two.rows[:FIT].double().numpy(), two.truth[:FIT].numpy()
+    for seed in (0, 7):
+        module._fitted(h, y, 3, seed)
+    assert len(set(seen)) == 4  # two for each seed
+
+
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")  # four of a class are few
 def test_problems_of_one_class_are_refused(two):
     label = two.classes[0]
