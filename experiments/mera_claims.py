@@ -111,7 +111,7 @@ def pooled(rows: pd.DataFrame) -> Interval:
 
 def _table(shards: Shards, bias: Shards) -> None:
     rows = pd.concat([outcomes(shards), outcomes(bias)])
-    harmed = {"fixed": 0, "calibrated": 0}
+    harmed, steering = {"fixed": 0, "calibrated": 0}, 0
     cells = dict.fromkeys(harmed, 0)
     for (model, task), own in rows.groupby(["model", "task"], sort=False):
         end = f"{task}{SUFFIX[str(model)]}"
@@ -129,10 +129,12 @@ def _table(shards: Shards, bias: Shards) -> None:
                 if not name.startswith(("random", "shuffled")):
                     cells[sort] += 1
                     harmed[sort] += found.high < 0
+                    steering += sort == "calibrated" and bool(part["steers"].any())
         _random(own, end)
     for sort in harmed:
         st.record(f"mera.{sort}_harmed", harmed[sort], 0, n=cells[sort])
         st.record(f"mera.{sort}_cells", cells[sort], 0)
+    st.record("mera.calibrated_steering", steering, 0, n=cells["calibrated"])
     _curse(rows)
 
 
@@ -141,16 +143,16 @@ def _random(own: pd.DataFrame, end: str) -> None:
     draws = own[own["arm"].str.fullmatch(_RANDOM + r"\d+")]
     if draws["steers"].any():
         values = draws[draws["steers"]]["spi"].to_numpy()
-        _write(f"random_{end}", bootstrap_mean(values), 0.1, len(values))
-        st.record(f"mera.random_best_{end}", float(values.max()), 0.1, n=len(values))
+        _write(f"random_{end}", bootstrap_mean(values), 0.05, len(values))
+        st.record(f"mera.random_best_{end}", float(values.max()), 0.05, n=len(values))
 
 
 def _curse(rows: pd.DataFrame) -> None:
     """What arms that were picked without a bound gained where they were picked, and on the test."""
-    picked = rows[rows["arm"].isin(("contrast 100, last", "standard, best")) & (rows["gain"] != 0)]
+    picked = rows[rows["arm"].isin(("contrast 100, last", "standard, best"))]
     lost = (picked["selected"].astype(float) - picked["gain"]).to_numpy()
     if len(lost) > 1:
-        _write("picked_minus_test", bootstrap_mean(lost), 0.01, len(lost))
+        _write("picked_minus_test", bootstrap_mean(lost), 0.005, len(lost))
 
 
 # --- layers and strata

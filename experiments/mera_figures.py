@@ -44,7 +44,7 @@ def _bars(shards: Shards) -> None:
             ax.bar(x, heights, width, yerr=ends.clip(0), color=plots.PALETTE[look], label=name,
                    error_kw={"linewidth": 1})  # fmt: skip
         ax.axhline(0, color=plots.PALETTE["other"], linewidth=1)
-        ax.set_xticks(range(len(TASKS)), TASKS)
+        ax.set_xticks(range(len(TASKS)), TASKS, fontsize=8)
         ax.set(ylabel="SPI")
         ax.legend(fontsize=9)
         save_svg(fig, "mera-spi")

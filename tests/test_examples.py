@@ -81,6 +81,7 @@ def _errors(model):
     probe = st.error_probes(model, problems, site, answers=answers)[site]
     return {
         "problems": problems,
+        "answers": answers,
         "test": problems,
         "probes": {site: probe},
         "error_probe": probe,

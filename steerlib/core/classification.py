@@ -99,7 +99,7 @@ class Answers:
         Source: Zhao et al. 2021, contextual calibration, here with a bias that is chosen freely.
 
         Example:
-            >>> answers.biased({"no": 1.0}).accuracy
+            >>> st.classify(model, problems).biased({problems[0].classes[0]: 1.0}).accuracy
         """
         unknown = [name for name in bias if name not in self.classes]
         added = torch.tensor([float(bias.get(name, 0.0)) for name in self.classes])

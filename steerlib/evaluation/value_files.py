@@ -181,9 +181,8 @@ def _fetched(home: Path, name: str) -> Path:
 def _table(path: Path) -> pd.DataFrame:
     """The roles, features and scores of a file; its standard deviations are left out."""
     keys = {"player_name": "role", "steer_dim": "feature"}
-    # The default parser of older pandas is one bit off at times.
-    table = pd.read_csv(path, dtype=dict.fromkeys(keys, "object"), float_precision="round_trip")
-    table = table.rename(columns=keys)
+    # As text first: the parser of older pandas is one bit off at times.
+    table = pd.read_csv(path, dtype="object").rename(columns=keys)
     scores = [name for name in table if name not in ("role", "feature", "stds", "scstds")]
     values = [name for name in scores if not name.endswith(":scstd")]
     named = table[["role", "feature"]].astype(object).fillna(NONE)

@@ -61,7 +61,7 @@ def direction(seed):
     return torch.randn(32, generator=torch.Generator().manual_seed(seed))
 
 
-def centred(model, site, seed, inside=()):
+def centred(model, site, seed):
     """A probe that is above 0 on half of the problems."""
     w = direction(seed)
     x = read(model, ASKED, site) @ w
@@ -124,6 +124,9 @@ def test_the_largest_gain_among_the_safe_settings_is_chosen():
     assert found.setting == "s2"
     assert found.intervention is found.interventions[2]
     assert not found.abstains
+    surer = made((20, 0), (40, 17))
+    assert surer.lower[0] > surer.lower[1] > 0
+    assert surer.setting == "s1"
 
 
 def test_a_larger_gain_that_is_not_safe_is_not_chosen():
@@ -161,6 +164,8 @@ def test_nothing_safe_is_abstention(small):
 def test_the_first_setting_may_be_the_chosen_one():
     found = made((20, 0), (2, 0))
     assert found.chosen == 0
+    assert found.setting == "s0"
+    assert found.intervention is found.interventions[0]
     assert not found.abstains
 
 
