@@ -92,9 +92,9 @@ def _coverage() -> None:
         "none": ("warning", "-"), "as_printed": ("warning", "--"), "conditional": ("steered", "-"),
         "binomial": ("steered", "--"), "bernstein": ("prompt", "-."), "hoeffding": ("prompt", ":"),
     }  # fmt: skip
-    deltas = (0.01, 0.05, 0.1)
+    deltas = (0.01, 0.05)
     found = {rate: coverage(equal(rate), 250, deltas=deltas, repetitions=10_000) for rate in rates}
-    with plots.figure(columns=3, height=3.4) as (fig, axes):
+    with plots.figure(columns=2, height=3.8) as (fig, axes):
         for ax, delta in zip(axes, deltas, strict=True):
             for bound in BOUNDS:
                 harm = [
@@ -108,5 +108,5 @@ def _coverage() -> None:
             ax.set(yscale="log", ylim=(8e-5, 1.3), xlabel="share of answers that flip")
             ax.set_title(f"delta = {delta}", fontsize=10)
         axes[0].set(ylabel="steers although nothing is gained")
-        axes[0].legend(fontsize=8)
+        axes[0].legend(fontsize=9)
         save_svg(fig, "mera-coverage")
