@@ -296,7 +296,7 @@ def test_an_unusable_reply_is_asked_again_only_on_request(tmp_path):
 
 def test_a_third_of_failures_invents_nothing_and_the_run_resumes(tmp_path):
     faults = [
-        Act(status=500), Act(status=429), Act(drop=True), Act(wait=0.3), Act("Hm."),
+        Act(status=500), Act(status=429), Act(drop=True), Act(wait=1.5), Act("Hm."),
         Act("Rating: [[5]]"), Act(raw=b"no json"), Act(raw=b"[]"),
     ]  # fmt: skip
     chance, failing, lock = random.Random(0), [True], threading.Lock()
@@ -325,7 +325,7 @@ def test_a_third_of_failures_invents_nothing_and_the_run_resumes(tmp_path):
 
     with serving(play) as seen:
         retry = Retry(2, first=0.0, longest=0.01)
-        judge = judge_at(seen.url, tmp_path, timeout=0.1, retry=retry, workers=4)
+        judge = judge_at(seen.url, tmp_path, timeout=0.5, retry=retry, workers=4)
         first = llm_ratings(judge, answers)
         lost = check(first)
         assert 10 < lost < 60
