@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import steerlib as st
-from experiments.mera_data import ALPHAS, BATCH, CUE, DELTA, ORDERS, SITES, Case
+from experiments.mera_data import ALPHAS, BATCH, CUE, DELTA, ORDERS, SITES, Case, total
 from steerlib.core.classification import Answers
 from steerlib.core.edits import LowRank
 from steerlib.methods.answers_on_grid import answers_on_grid
@@ -75,7 +75,7 @@ def _prompts(case: Case) -> Iterator[Outcome]:
 
 def _pushes(case: Case, probes: dict[st.Site, ErrorProbe]) -> Iterator[Outcome]:
     """The additive probe at strength 1: all layers and tokens as in the paper, or one layer."""
-    everywhere = _sum([probe.push().at(st.everywhere) for probe in probes.values()])
+    everywhere = total([probe.push().at(st.everywhere) for probe in probes.values()])
     yield Outcome("additive, all", _under(case, everywhere))
     yield _best(case, "additive, last", [(site, 1.0) for site in SITES],
                 lambda s: probes[s[0]].push())  # fmt: skip
@@ -86,7 +86,7 @@ def _contrasts(case: Case) -> Iterator[Outcome]:
     for k in (50, 100, 200):
         made = {site: _contrast(case, site, k) for site in SITES}
         if k == 100:
-            everywhere = _sum([one.at(st.everywhere) for one in made.values()])
+            everywhere = total([one.at(st.everywhere) for one in made.values()])
             yield Outcome(f"contrast {k}, all", _under(case, everywhere))
         yield _best(case, f"contrast {k}, last", [(site, 1.0) for site in SITES], _of(made))
 
@@ -221,7 +221,7 @@ def _gated(case: Case) -> Iterator[Outcome]:
     rng = torch.Generator().manual_seed(case.seed)
     random = {site: [_random(one, rng) for one in own] for site, own in found.items()}
     yield _run(case, "gated, random, chosen", grid,
-               lambda s: _sum([make(s[1]) for make in random[s[0]]]))  # fmt: skip
+               lambda s: total([make(s[1]) for make in random[s[0]]]))  # fmt: skip
     for draw in range(DRAWS):
         name = f"gated, random {draw}"
         if best.setting is None:
@@ -229,7 +229,7 @@ def _gated(case: Case) -> Iterator[Outcome]:
         else:
             site, alpha = best.setting
             pushes = [_random(one, rng)(alpha) for one in found[site]]
-            yield Outcome(name, _under(case, _sum(pushes)), _name(best.setting))
+            yield Outcome(name, _under(case, total(pushes)), _name(best.setting))
     try:
         shuffled = _gates(case, SITES[3:], shuffle=True)
         late = list(product(SITES[3:], ALPHAS))
@@ -305,10 +305,6 @@ def _under(case: Case, intervention: st.Intervention) -> Answers:
 def _largest(found: Calibration[Any]) -> int:
     """The number of the setting with the largest gain, whatever its bound."""
     return max(range(len(found.flips)), key=lambda number: found.flips[number].gain)
-
-
-def _sum(parts: Sequence[st.Intervention]) -> st.Intervention:
-    return sum(parts[1:], parts[0])
 
 
 def _name(setting: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ DELTA, BATCH = 0.05, 250
 CUE = {"verdict": 3, "agreement": 5, "advice": 3, "reviews": 3}
 # System texts of the prompting control; an own one (the guide of `agreement`) gives way.
 ORDERS = ("you are honest .", "you are a exact guide .", "you are a calm guide .")
+
+
+def total(parts: Sequence[st.Intervention]) -> st.Intervention:
+    """All of them at once."""
+    return sum(parts[1:], parts[0])
 
 
 @lru_cache(maxsize=1)
@@ -90,8 +96,6 @@ class Case:
     @cached_property
     def shuffled(self) -> list[st.Problem]:
         """The training problems with permuted labels."""
-        from dataclasses import replace
-
         order = np.random.default_rng(self.seed).permutation(len(self.train))
         return [
             replace(p, label=self.train[i].label) for p, i in zip(self.train, order, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import steerlib as st
-from experiments.mera_data import BATCH, DELTA, SITES, Case
+from experiments.mera_data import BATCH, DELTA, SITES, Case, total
 from steerlib.core.classification import Answers
 from steerlib.core.edits import LowRank
 from steerlib.evaluation.shards import Shard
@@ -40,16 +41,11 @@ def diagnosis(model: str, task: str, seed: str) -> Shard:
             answers=known, seed=case.seed,
         )  # fmt: skip
         for site, probe in probes.items():
-            for metric, one in (("identity", _plain(probe)), ("covariance", probe)):
+            plain = replace(probe, metric=None)
+            for metric, one in (("identity", plain), ("covariance", probe)):
                 about = _angles(one, held[site], known) | _effect(case, one)
                 rows.append({"form": name, "metric": metric, "site": str(site)} | about)
     return {"rows": rows}
-
-
-def _plain(probe: ErrorProbe) -> ErrorProbe:
-    from dataclasses import replace
-
-    return replace(probe, metric=None)
 
 
 def _angles(probe: ErrorProbe, h: Float[Tensor, "n d"], known: Answers) -> dict[str, float]:
@@ -139,11 +135,12 @@ def _along_text(
     early: Sequence[GatedProbe], late: Sequence[GatedProbe], alpha: float, at: Any
 ) -> st.Intervention:
     """Steps that were fitted where the answer is, at every token, gated where the prompt ends."""
-    parts = [
-        step.probe.step(alpha).at(at).when(gate.gate.readout > 0)
-        for gate, step in zip(early, late, strict=True)
-    ]
-    return sum(parts[1:], parts[0])
+    return total(
+        [
+            step.probe.step(alpha).at(at).when(gate.gate.readout > 0)
+            for gate, step in zip(early, late, strict=True)
+        ]
+    )
 
 
 def _reported(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, last
-from steerlib.core.prompts import Prompts, encode, pad
+from steerlib.core.prompts import Prompts, batches_by_length, encode, pad
 from steerlib.core.session import rows_of_batch
 from steerlib.core.sites import Site, Sites, as_sites, attach, part, resolve
 from steerlib.core.where import Where
@@ -108,10 +108,8 @@ def stream(
         raise ValueError("capture needs at least one site, such as st.resid(2)")
     positions = as_positions(at)
     encoded = encode(model, texts, chat, system)
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-    starts = range(0, len(order), batch_size)
-    for start in tqdm(starts, "reading", unit="batch", leave=False, delay=2):
-        rows = order[start : start + batch_size]
+    batches = batches_by_length(encoded, batch_size)
+    for rows in tqdm(batches, "reading", unit="batch", leave=False, delay=2):
         ids, attention = pad(model, [encoded[row] for row in rows])
         mask = token_mask(model, ids, attention, positions, include_bos)
         missed = [row for row, hit in zip(rows, mask.any(1).tolist(), strict=True) if not hit]

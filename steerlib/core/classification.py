@@ -18,7 +18,7 @@ from tqdm import tqdm
 from steerlib.core.answers import scores_after
 from steerlib.core.generation import write
 from steerlib.core.model import Model
-from steerlib.core.prompts import Prompt, encode, render
+from steerlib.core.prompts import Prompt, batches_by_length, encode, render
 from steerlib.core.responses import joined
 from steerlib.core.session import rows_of_batch
 
@@ -208,9 +208,8 @@ class Reader:
         return Reader(classes, encoded, label_ids(model, classes), truth)
 
     def batches(self, batch_size: int) -> list[list[int]]:
-        """Rows sorted by length, so that little is padded."""
-        order = sorted(range(len(self.encoded)), key=lambda row: len(self.encoded[row]))
-        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        """The rows of each batch."""
+        return batches_by_length(self.encoded, batch_size)
 
     def read(self, scores: Float[Tensor, "n d_vocab"]) -> Float[Tensor, "n classes_and_mass"]:
         """log p(class) over the classes from the likeliest token of each, and log of the mass."""

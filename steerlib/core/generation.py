@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steerlib.core.capture import positions_and_mask
 from steerlib.core.model import Model
-from steerlib.core.prompts import Chat, Prompt, Prompts, as_list, encode, pad
+from steerlib.core.prompts import Chat, Prompt, Prompts, as_list, batches_by_length, encode, pad
 from steerlib.core.session import learning, rows_of_batch
 
 
@@ -114,10 +114,8 @@ def generate(
         )
     encoded = encode(model, prompts, chat, system, room=1)
     random = torch.Generator().manual_seed(seed)
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     texts = [""] * len(encoded)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for rows in batches_by_length(encoded, batch_size):
         with torch.no_grad(), rows_of_batch(model, rows):
             tokens = _decode(model, [encoded[r] for r in rows], max_new_tokens, temperature, random)
         for row, ids in zip(rows, tokens, strict=True):

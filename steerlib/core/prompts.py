@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
@@ -119,6 +119,12 @@ def _one_bos(ids: list[int], bos_id: int | None) -> list[int]:
     while start < len(ids) and ids[start] == bos_id:
         start += 1
     return [bos_id, *ids[start:]]
+
+
+def batches_by_length(texts: Sequence[Sized], batch_size: int) -> list[list[int]]:
+    """The numbers of texts, the shortest first, in batches: so little of a batch is padded."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def pad(

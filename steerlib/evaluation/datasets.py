@@ -6,13 +6,12 @@ Gemma-2-2B as well as on the world.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from steerlib.core.sites import Site, resid
 from steerlib.evaluation.axbench_files import AxBench, read_axbench
-from steerlib.evaluation.downloads import fetch
+from steerlib.evaluation.downloads import fetch, home
 
 _MODEL, _COMMIT = "google/gemma-2-2b-it", "e9b8cd4"
 _SOURCE = f"https://raw.githubusercontent.com/stanfordnlp/axbench/{_COMMIT}/axbench/concept10"
@@ -75,17 +74,12 @@ def axbench(suite: str = "2b_l20", folder: Path | str | None = None) -> AxBench:
         'terms related to root in mathematical contexts'
     """
     _known(suite)
-    home = (_cache() if folder is None else Path(folder).expanduser()) / suite
+    place = home(folder, "axbench_concept10") / suite
     for name, original in _ORIGINAL.items():
-        fetch(f"{_SOURCE}/prod_{suite}_v1/{original}", _SHA256[suite][name], home / name)
-    return read_axbench(home)
+        fetch(f"{_SOURCE}/prod_{suite}_v1/{original}", _SHA256[suite][name], place / name)
+    return read_axbench(place)
 
 
 def _known(suite: str) -> None:
     if suite not in _SHA256:
         raise KeyError(f"there is no suite {suite!r}; there are {sorted(_SHA256)}")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "steerlib" / "axbench_concept10"

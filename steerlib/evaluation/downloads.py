@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,13 @@ from pathlib import Path
 from steerlib.core.files import write_whole
 
 _CHUNK = 1 << 16
+
+
+def home(folder: Path | str | None, name: str) -> Path:
+    """Where files lie or go to: the folder, or one of this name in the user's cache."""
+    if folder is not None:
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steerlib" / name
 
 
 def fetch(url: str, sha256: str, path: Path, *, timeout: float = 60.0) -> Path:

@@ -24,6 +24,7 @@ from steerlib.core.answers import (
 )
 from steerlib.core.interventions import Intervention
 from steerlib.core.model import Model
+from steerlib.core.prompts import batches_by_length
 from steerlib.core.session import rows_of_batch
 from steerlib.core.steering import steer
 from steerlib.statistics import Interval, bootstrap_mean
@@ -65,10 +66,8 @@ def flips(
         >>> flips(model, st.world.conflicts(split="test"), dial).both.mean()
     """
     asked = encode_choices(model, choices, chat)
-    order = sorted(range(len(asked)), key=lambda row: len(asked[row].ids))
     tables = []
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for rows in batches_by_length([one.ids for one in asked], batch_size):
         # What steers already may have a strength for each choice.
         with rows_of_batch(model, rows):
             table = _measured(model, [asked[row] for row in rows], intervention, strength)

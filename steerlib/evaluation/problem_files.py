@@ -8,12 +8,11 @@ where the label begins; `dataclasses.replace(problem, chat=True)` asks by the ch
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from steerlib.core.classification import Problem
-from steerlib.evaluation.downloads import fetch
+from steerlib.evaluation.downloads import fetch, home
 from steerlib.evaluation.problem_parts import (
     choice_prompt,
     chosen,
@@ -71,7 +70,7 @@ def sms_spam(
         >>> sms_spam(n=250, split="test")[0].classes  # doctest: +SKIP
         ('ham', 'spam')
     """
-    path = _home(folder, "sms_spam") / _SMS
+    path = home(folder, "sms_spam") / _SMS
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is not there. Get the archive of the SMS Spam Collection from {_SMS_SOURCE} "
@@ -167,7 +166,7 @@ def _messages(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _two_options(folder: Path | str | None, name: str, url: str, sha256: str) -> list[Problem]:
-    path = fetch(url, sha256, _home(folder, "caa") / name)
+    path = fetch(url, sha256, home(folder, "caa") / name)
     rows = json.loads(path.read_text(encoding="utf-8"))
     return distinct((plain(row["prompt"]), _two_option(row)) for row in rows)
 
@@ -177,9 +176,3 @@ def _two_option(row: dict[str, str]) -> Problem:
     prompt = choice_prompt(question.removeprefix(_REQUEST), options, _CLASSES)
     label = row["correct"].strip("()")
     return Problem(prompt, label, _CLASSES, chat=False, group=row["category"])
-
-
-def _home(folder: Path | str | None, name: str) -> Path:
-    if folder is not None:
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steerlib" / name

@@ -15,7 +15,7 @@ from torch import Tensor
 from steerlib.core.capture import positions_and_mask
 from steerlib.core.generation import last_only
 from steerlib.core.model import Model
-from steerlib.core.prompts import encode, pad, render
+from steerlib.core.prompts import batches_by_length, encode, pad, render
 from steerlib.core.responses import continuation
 from steerlib.core.session import rows_of_batch
 from steerlib.world.choices import Choice
@@ -56,10 +56,8 @@ def propensity(
         raise ValueError("propensity needs at least one choice, got none")
     known = {choice: _encoded(model, choice, chat, system) for choice in dict.fromkeys(choices)}
     pairs = [known[choice] for choice in choices]
-    order = sorted(range(len(pairs)), key=lambda row: len(pairs[row][0][0]))
     found = torch.zeros(len(pairs), dtype=torch.float64)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for rows in batches_by_length([first[0] for first, _ in pairs], batch_size):
         answers = [answer for row in rows for answer in pairs[row]]
         # Both answers of a choice are samples of the batch and have the choice's strength.
         with torch.no_grad(), rows_of_batch(model, [row for row in rows for _ in range(2)]):

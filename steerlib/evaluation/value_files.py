@@ -7,14 +7,13 @@ roles, without and with a feature of a sparse autoencoder added to the residual 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from steerlib.evaluation.downloads import fetch
+from steerlib.evaluation.downloads import fetch, home
 
 NONE = "NONE"  # no role, or no feature; an empty cell would be lost in a pivot
 _COMMIT = "d78dff0dd6377e1b50f433a3b783b6101c21daab"
@@ -161,21 +160,21 @@ def released_values(model: str = "gemma", folder: Path | str | None = None) -> R
     """
     if model not in _FILES:
         raise KeyError(f"there is no released model {model!r}; there are {sorted(_FILES)}")
-    home = _cache() if folder is None else Path(folder).expanduser()
-    tables = {part: _table(_fetched(home, name)) for part, name in _FILES[model].items()}
+    place = home(folder, "value_causal_graph")
+    tables = {part: _table(_fetched(place, name)) for part, name in _FILES[model].items()}
     return ReleasedValues(
         model=model,
         train=tables["train"],
         test=tables["test"],
         kept=tuple(map(str, _KEPT[model])),
-        graphs=_graphs(_fetched(home, _GRAPHS)),
+        graphs=_graphs(_fetched(place, _GRAPHS)),
         compare={part: tables[part] for part in ("positive", "negative")},
     )
 
 
-def _fetched(home: Path, name: str) -> Path:
+def _fetched(place: Path, name: str) -> Path:
     original = "value_graph_data1.json" if name == _GRAPHS else f"useful_data/{name}"
-    return fetch(f"{_SOURCE}/{original}", _SHA256[name], home / name)
+    return fetch(f"{_SOURCE}/{original}", _SHA256[name], place / name)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -199,8 +198,3 @@ def _against_first(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     after = rows.iloc[1:]
     before = pd.DataFrame([rows.iloc[0]] * len(after), index=after.index)
     return before, after
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "steerlib" / "value_causal_graph"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,7 +14,7 @@ from typing import Literal, get_args
 import pandas as pd
 
 from steerlib.core.questionnaires import Item, Questionnaire
-from steerlib.evaluation.downloads import fetch
+from steerlib.evaluation.downloads import fetch, home
 
 RoleSplit = Literal["train", "test"]
 
@@ -130,10 +129,4 @@ def value_roles(split: RoleSplit = "train", folder: Path | str | None = None) ->
 
 
 def _file(folder: Path | str | None, url: str, sha256: str) -> Path:
-    home = _cache() if folder is None else Path(folder).expanduser()
-    return fetch(url, sha256, home / url.rpartition("/")[2])
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "steerlib" / "valuebench"
+    return fetch(url, sha256, home(folder, "valuebench") / url.rpartition("/")[2])

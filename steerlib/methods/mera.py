@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -126,11 +126,8 @@ class Calibration(Generic[S]):
         Example:
             >>> calibration.with_bound("none").setting
         """
-        level = self.delta / len(self.settings)
-        lower = tuple(float(flips.lower_bound(level, bound)) for flips in self.flips)
-        return Calibration(
-            self.settings, self.flips, lower, self.delta, self.epsilon, bound, self.interventions
-        )
+        lower = _lower_bounds(self.flips, self.delta, bound)
+        return replace(self, lower=lower, bound=bound)
 
     def _pairs(self) -> list[tuple[Flips, float]]:
         return list(zip(self.flips, self.lower, strict=True))
@@ -184,8 +181,13 @@ def calibrate(
     before = known_answers(model, problems, answers, batch_size)
     after = answers_on_grid(model, problems, made, batch_size=batch_size)
     flips = tuple(Flips.of(before.correct.numpy(), one.correct.numpy()) for one in after)
-    lower = tuple(float(one.lower_bound(delta / len(grid), bound)) for one in flips)
+    lower = _lower_bounds(flips, delta, bound)
     return Calibration(grid, flips, lower, delta, epsilon, bound, made)
+
+
+def _lower_bounds(flips: Sequence[Flips], delta: float, bound: str) -> tuple[float, ...]:
+    """Of each setting, all right at once with probability 1 - delta (Bonferroni)."""
+    return tuple(float(one.lower_bound(delta / len(flips), bound)) for one in flips)
 
 
 def check_size(n: int, settings: int, delta: float, epsilon: float, bound: str) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from steerlib.core.capture import positions_and_mask, token_mask
 from steerlib.core.model import Model
 from steerlib.core.positions import everywhere
-from steerlib.core.prompts import Prompts, encode, pad
+from steerlib.core.prompts import Prompts, batches_by_length, encode, pad
 from steerlib.core.session import rows_of_batch
 from steerlib.core.sites import Site, attach, part, resolve
 
@@ -89,9 +89,7 @@ def reruns(
     Chapter: axbench.
     """
     encoded = [_cut(model, ids) for ids in encode(model, texts, chat, system)]
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for rows in batches_by_length(encoded, batch_size):
         ids, attention = pad(model, [encoded[row] for row in rows])
         tokens = token_mask(model, ids, attention, everywhere)
         if not tokens.any(1).all():

@@ -22,7 +22,7 @@ from steerlib.core.capture import positions_and_mask
 from steerlib.core.interventions import Intervention
 from steerlib.core.model import Model
 from steerlib.core.positions import bos, everywhere, prompt
-from steerlib.core.prompts import Prompt, encode, pad
+from steerlib.core.prompts import Prompt, batches_by_length, encode, pad
 from steerlib.core.session import rows_of_batch
 from steerlib.core.steering import check_fits, steer
 from steerlib.methods.moments import mean_row
@@ -176,11 +176,10 @@ def _losses(
     batch_size: int,
 ) -> Float[Tensor, " texts"]:
     """The sum of -log p over the tokens of each text that count, steered by an edit."""
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+    batches = batches_by_length(encoded, batch_size)
     total = torch.zeros(len(encoded), dtype=torch.float64)
     with torch.no_grad(), nullcontext() if edit is None else steer(model, edit):
-        for start in tqdm(range(0, len(order), batch_size), "loss", leave=False, delay=2):
-            rows = order[start : start + batch_size]
+        for rows in tqdm(batches, "loss", leave=False, delay=2):
             with rows_of_batch(model, rows):
                 batch = [encoded[row] for row in rows]
                 total[rows] = _batch_losses(model, batch, [counted[row] for row in rows])

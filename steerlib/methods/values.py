@@ -21,7 +21,7 @@ from tqdm import tqdm
 from steerlib.core.answers import scores_after
 from steerlib.core.generation import generate
 from steerlib.core.model import Model
-from steerlib.core.prompts import encode
+from steerlib.core.prompts import batches_by_length, encode
 from steerlib.core.questionnaires import Questionnaire
 from steerlib.core.responses import continuation
 from steerlib.core.session import rows_of_batch, sessions
@@ -157,8 +157,7 @@ def _distinct(model: Model, text: str, ids: list[int], answers: list[str]) -> li
 
 def _batches(ids: Sequence[Sized], batch_size: int) -> tqdm:
     """The numbers of prompts of like length, with a bar where it takes long."""
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = batches_by_length(ids, batch_size)
     return tqdm(batches, "answers", unit="batch", leave=False, delay=2)
 
 
