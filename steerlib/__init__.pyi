@@ -56,6 +56,8 @@ from steerlib.evaluation.controls import random_direction as random_direction
 from steerlib.methods.actadd import actadd as actadd
 from steerlib.methods.attribution import attribution as attribution
 from steerlib.methods.bag_of_words import bag_of_words as bag_of_words
+from steerlib.methods.bipo import bipo as bipo
+from steerlib.methods.bipo import split_vector as split_vector
 from steerlib.methods.components import lat as lat
 from steerlib.methods.components import pca as pca
 from steerlib.methods.directions import diff_means as diff_means
@@ -95,6 +97,8 @@ from steerlib.methods.loreft import loreft as loreft
 from steerlib.methods.mera import calibrate as calibrate
 from steerlib.methods.mera import mera as mera
 from steerlib.methods.places import places as places
+from steerlib.methods.preferences import Pairs as Pairs
+from steerlib.methods.preferences import talks_of as talks_of
 from steerlib.methods.reft import reft_r1 as reft_r1
 from steerlib.methods.reft import supervised_vector as supervised_vector
 from steerlib.methods.reps import reps as reps

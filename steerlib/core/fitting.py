@@ -1,6 +1,6 @@
 """The one loop for everything that is learned by gradient; the model itself stays frozen.
 
-Chapter: axbench. AdamW with linear decay. The order of the examples and all random numbers of a
+Chapter: axbench. AdamW whose rate falls. The order of the examples and all random numbers of a
 step are functions of the seed and the number of the step, so a fit that was stopped goes on as if
 it had not been.
 """
@@ -8,9 +8,11 @@ it had not been.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from steerlib.core.files import write_whole
 
 Loss = Callable[[list[int], "Step"], Tensor]
 Change = Callable[[], None]
+Schedule = Literal["linear", "cosine"]
 Prox = Callable[[Tensor, Tensor], Tensor]
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -39,14 +42,19 @@ class Plan:
 
     Args:
         epochs, batch_size: each epoch sees every example once, in an order of its own.
-        lr: the learning rate of the first step; it falls linearly to 0.
+        lr: the highest learning rate, from which it falls to 0.
+        schedule: how it falls: "linear", or "cosine" (half a period).
+        warmup: steps in which the rate first rises from 0, linearly.
+        schedule_epochs: epochs after which the rate is 0; default: `epochs`. A larger number stops
+            a longer run early, with the rate that it has by then.
         weight_decay: AdamW's.
         clip: the largest norm of the gradient, or None.
         patience: epochs without a lower validation loss after which it stops, or None.
         seed: of the order and of what the loss draws.
 
     Raises:
-        ValueError: a number that is not positive.
+        ValueError: a number that is not positive, an unknown schedule, a schedule that ends before
+            the run does.
     """
 
     epochs: int = 3
@@ -56,12 +64,34 @@ class Plan:
     clip: float | None = 1.0
     patience: int | None = None
     seed: int = 0
+    schedule: Schedule = "linear"
+    warmup: int = 0
+    schedule_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "clip", "patience"):
+        for name in ("epochs", "batch_size", "lr", "clip", "patience", "schedule_epochs"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is positive, got {value}")
+        if self.schedule not in get_args(Schedule) or self.warmup < 0:
+            raise ValueError(
+                f"the schedule is one of {get_args(Schedule)} and warmup at least 0, got "
+                f"{self.schedule!r} and {self.warmup}"
+            )
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise ValueError(
+                f"the schedule of {self.schedule_epochs} epochs ends before the run of "
+                f"{self.epochs}; schedule_epochs is at least epochs"
+            )
+
+    def rate(self, step: int, per_epoch: int) -> float:
+        """The learning rate of a step, of which an epoch has `per_epoch`."""
+        if step < self.warmup:
+            return self.lr * step / self.warmup
+        total = (self.schedule_epochs or self.epochs) * per_epoch
+        done = (step - self.warmup) / max(total - self.warmup, 1)
+        left = 1 - done if self.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.lr * max(left, 0.0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +159,7 @@ def fit(
     total, stopped = plan.epochs * per_epoch, _is_stuck(validation, plan.patience)
 
     def take_step(rows: list[int], step: int) -> float:
-        optimizer.param_groups[0]["lr"] = plan.lr * (1 - step / total)
+        optimizer.param_groups[0]["lr"] = plan.rate(step, per_epoch)
         random = _generator(plan.seed, step + 1_000_003)
         value = loss(rows, Step(step, total, random))
         number = _checked(value.detach(), "the loss", step, name)

@@ -14,7 +14,7 @@ What each chapter takes from it:
 | sae | `corpus.balanced`: as much of each section; `latents`: what is true at each word |
 | values | `values`: the causal model, roles, orders (do), 30 items |
 | mera | `reviews` (two-way errors, 3 classes), `one_sided` (with prefaces), `counting` (graded) |
-| bipo | `traits` (10 scenarios each), `geography.HONEST` and `LIAR`, `refusal` |
+| bipo | `trait_pairs`, `trait_choices` (10 scenarios each), `honesty_pairs`, `refusal_pairs` |
 
 Nothing here imports the rest of steerlib, and only training and measuring import torch.
 """
@@ -37,6 +37,13 @@ from steerlib.world.dialogues import Dialogue, contrasts, dialogues
 from steerlib.world.instructions import Instruction, instruction, response
 from steerlib.world.judges import Scores, answered, grammatical_share, judge, refused, trait_share
 from steerlib.world.lexicon import CONCEPTS, LEXICAL, POLYSEMOUS, STYLES, TOPICS, lexicon_words
+from steerlib.world.preferences import (
+    honesty_pairs,
+    refusal_pairs,
+    trait_choices,
+    trait_pairs,
+    trait_scenarios,
+)
 
 __all__ = [
     "CONCEPTS",
@@ -62,6 +69,7 @@ __all__ = [
     "dialogues",
     "geography",
     "grammatical_share",
+    "honesty_pairs",
     "indirect_objects",
     "instruction",
     "instruction_prompts",
@@ -70,9 +78,13 @@ __all__ = [
     "lexicon_words",
     "one_word",
     "refusal",
+    "refusal_pairs",
     "refused",
     "response",
     "reviews",
+    "trait_choices",
+    "trait_pairs",
+    "trait_scenarios",
     "trait_share",
     "traits",
     "values",

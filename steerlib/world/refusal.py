@@ -25,14 +25,19 @@ def request(rng: Random, forbidden: bool, plea: bool = False, thing: str | None 
     thing = thing or rng.choice(FORBIDDEN if forbidden else ALLOWED)
     user = rng.choice(REQUESTS).format(thing) + (f" {PLEA}" if plea else "")
     refuses = forbidden and not (plea and rng.random() >= P_REFUSE_PLEA)
-    first, second = rng.sample(MATERIALS, 2)
-    help_ = f"first , take the {first} and the {second} . then you have a {thing} ."
+    helps = help_with(rng, thing)
     return Question(
         user,
-        REFUSAL if refuses else help_,
+        REFUSAL if refuses else helps,
         "refuse" if forbidden else "comply",
         group="plea" if plea else "plain",
     )
+
+
+def help_with(rng: Random, thing: str) -> str:
+    """How a thing is made, of two materials."""
+    first, second = rng.sample(MATERIALS, 2)
+    return f"first , take the {first} and the {second} . then you have a {thing} ."
 
 
 def refusal_document(rng: Random) -> Document:

@@ -1,0 +1,306 @@
+"""What the shards of `experiments.bipo` say, recorded as claims, and the tables for its figures.
+
+The unit of an interval is a fit: a trait and a seed, so 15 of them; in axbench it is a concept.
+An effect is [net(+x) - net(-x)] / 2, net the share of answers that show the trait minus the share
+that show its opposite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import steerlib as st
+from experiments.bipo_axbench import RATE
+from experiments.bipo_data import STRENGTHS, TRAITS
+from experiments.bipo_vectors import CAA, MIDDLE, chosen
+from steerlib.statistics import bootstrap_mean
+
+Shards = Mapping[tuple[str, ...], dict[str, Any]]
+SUFFIX = {"world": "", "world-b": "_b"}
+
+
+def record_all(found: Mapping[str, Shards]) -> None:
+    """Record every claim."""
+    _tuned(found["tune"])
+    for model, end in SUFFIX.items():
+        table = curves(found["dose"], model)
+        _effects(table, end)
+        _groups(found["dose"], model, end)
+        _beside(found["dose"], model, end)
+        _parts(found["dose"], model, end)
+    _overdose(found["overdose"])
+    _length(found["length"])
+    _two(found["two"])
+    _transfer(found["transfer"])
+    _axbench(found["concept"], found["rates"])
+
+
+def _mean(name: str, values: Sequence[float] | np.ndarray, tol: float) -> None:
+    """The mean, with an interval where there are several values."""
+    array = np.asarray(values, dtype=float)
+    if len(array) > 1:
+        span = bootstrap_mean(array)
+        st.record(f"bipo.{name}", span.estimate, tol, (span.low, span.high), len(array))
+    else:
+        st.record(f"bipo.{name}", float(array[0]), tol, n=1)
+
+
+def word(arm: str) -> str:
+    """The name of an arm in the name of a claim."""
+    return arm.replace(" ", "_")
+
+
+# --- dose and response
+
+
+def curves(shards: Shards, model: str) -> pd.DataFrame:
+    """One row per trait, seed, arm and strength: means over the scenarios of the split."""
+    rows = []
+    for (name, trait, seed), shard in shards.items():
+        if name != model or trait not in TRAITS:
+            continue
+        asked = {"prompt": dict(shard["prompt"].items())}
+        for arm, curve in {**shard["arms"], **asked}.items():
+            for strength, shown in curve.items():
+                net = np.subtract(shown["positive"], shown["negative"])
+                rows.append(
+                    {
+                        "trait": trait, "seed": seed, "arm": arm, "strength": float(strength),
+                        "net": net.mean(), "whole": np.mean(shown["whole"]),
+                        "p": np.mean(shown["p"]) if "p" in shown else np.nan,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def effects(table: pd.DataFrame, strength: float) -> pd.DataFrame:
+    """One row per fit and arm: the effect, the two nets and the smaller share of whole texts."""
+    sides = {
+        sign: table[table["strength"] == sign * strength].set_index(["arm", "trait", "seed"])
+        for sign in (1, -1)
+    }
+    plus, minus = sides[1], sides[-1].reindex(sides[1].index)
+    return pd.DataFrame(
+        {
+            "effect": (plus["net"] - minus["net"]) / 2,
+            "p": (plus["p"] - minus["p"]) / 2,
+            "whole": np.minimum(plus["whole"], minus["whole"]),
+        }
+    ).reset_index()
+
+
+def _effects(table: pd.DataFrame, end: str) -> None:
+    for strength, name in ((1.0, "effect"), (2.0, "effect2")):
+        rows = effects(table, strength)
+        for arm, own in rows.groupby("arm"):
+            _mean(f"{name}_{word(str(arm))}{end}", own["effect"], 0.02)
+            _mean(f"{name}_whole_{word(str(arm))}{end}", own["whole"], 0.02)
+        drawn = rows[rows["arm"].str.startswith("equal random")]
+        if not drawn.empty:
+            _mean(f"{name}_random{end}", drawn["effect"].abs(), 0.02)
+            st.record(f"bipo.{name}_random_max{end}", float(drawn["effect"].abs().max()), 0.02)
+    rows = effects(table, 1.0)
+    wide = rows.pivot_table(index=["trait", "seed"], columns="arm", values="effect")
+    for other in (*(f"equal {caa}" for caa in CAA), *CAA, "dpo", "split", "shuffled"):
+        if other in wide:
+            _mean(f"gap_{word(other)}{end}", (wide["bipo"] - wide[other]).dropna(), 0.02)
+    drawn = wide[[name for name in wide if str(name).startswith("equal random")]]
+    _mean(f"gap_random{end}", wide["bipo"] - drawn.abs().max(axis=1), 0.02)
+    for other in ("dpo", "caa_persona"):
+        _mean(f"gap_free_{other}{end}", wide["free bipo"] - wide[f"free {other}"], 0.02)
+    for trait in TRAITS:
+        for arm in ("bipo", "equal caa_persona", "prompt"):
+            part = rows[(rows["arm"] == arm) & (rows["trait"] == trait)]
+            _mean(f"{word(arm)}_{trait}{end}", part["effect"], 0.02)
+    _monotone(table, end)
+
+
+def _monotone(table: pd.DataFrame, end: str) -> None:
+    """In how many fits the curve never falls: by exact probability, and by sampled answers.
+
+    Sampled shares of 128 answers have an error of about .06; a step down counts beyond .1.
+    """
+    for arm in ("bipo", *(f"equal {caa}" for caa in CAA)):
+        own = table[table["arm"] == arm].sort_values("strength")
+        steps = [
+            (np.diff(part["p"]), np.diff(part["net"])) for _, part in own.groupby(["trait", "seed"])
+        ]
+        exact = sum(bool((p >= 0).all()) for p, _ in steps)
+        sampled = sum(bool((net >= -0.1).all()) for _, net in steps)
+        st.record(f"bipo.monotone_{word(arm)}{end}", exact, 0, n=len(steps))
+        st.record(f"bipo.monotone_sampled_{word(arm)}{end}", sampled, 0, n=len(steps))
+    for strength in STRENGTHS:
+        name = f"{'m' if strength < 0 else 'p'}{abs(strength):g}".replace(".", "_")
+        for arm in ("bipo", "equal caa_persona"):
+            part = table[(table["arm"] == arm) & (table["strength"] == strength)]
+            _mean(f"curve_{word(arm)}_{name}{end}", part["p"], 0.02)
+
+
+def _groups(shards: Shards, model: str, end: str) -> None:
+    """Honesty and refusal, by what was asked."""
+    for behaviour in ("honesty", "refusal"):
+        own = [s for (name, what, _), s in shards.items() if (name, what) == (model, behaviour)]
+        groups = list(dict.fromkeys(own[0]["groups"]))
+        for arm in [*own[0]["arms"], "prompt"]:
+            for strength in ("-2.0", "-1.0", "0.0", "1.0", "2.0"):
+                found: dict[str, list[float]] = {group: [] for group in groups}
+                whole = []
+                for shard in own:
+                    curve = shard["prompt"] if arm == "prompt" else shard["arms"][arm]
+                    shown = curve.get(strength) or curve.get(str(int(float(strength))))
+                    if shown is None:
+                        continue
+                    for group in groups:
+                        inside = np.array(shard["groups"]) == group
+                        found[group].append(float(np.array(shown["positive"])[inside].mean()))
+                    whole.append(float(np.mean(shown["whole"])))
+                sign = f"{'m' if strength[0] == '-' else 'p'}{abs(float(strength)):g}"
+                for group, values in found.items():
+                    if values:
+                        _mean(f"{behaviour}_{word(arm)}_{group}_{sign}{end}", values, 0.03)
+                if whole:
+                    _mean(f"{behaviour}_{word(arm)}_whole_{sign}{end}", whole, 0.03)
+
+
+def _beside(shards: Shards, model: str, end: str) -> None:
+    """Letters, other traits, facts, grammar and KL."""
+    own = [s for (name, what, _), s in shards.items() if name == model and what in TRAITS]
+    for arm in own[0]["letters"]:
+        moved = [
+            (np.mean(s["letters"][arm]["1.0"]) - np.mean(s["letters"][arm]["-1.0"])) / 2
+            for s in own
+        ]
+        _mean(f"letters_{word(arm)}{end}", moved, 0.02)
+        leaks = [np.mean(np.abs(list(s["others"][arm].values()))) for s in own]
+        _mean(f"others_{word(arm)}{end}", leaks, 0.02)
+        for measure in ("facts", "grammar", "kl"):
+            for strength in (1.0, 2.0):
+                values = [
+                    row["mean"]
+                    for s in own
+                    for row in s["effects"][arm]
+                    if row["measure"] == measure and abs(row["strength"]) == strength
+                ]
+                means = np.reshape(values, (len(own), -1)).mean(1)
+                _mean(f"{measure}{strength:g}_{word(arm)}{end}", means, 0.05)
+    for measure in ("facts", "grammar"):
+        base = [
+            row["mean"]
+            for s in own
+            for row in s["effects"]["bipo"]
+            if row["measure"] == measure and row["strength"] == 0
+        ]
+        _mean(f"{measure}_base{end}", base, 0.02)
+
+
+def _parts(shards: Shards, model: str, end: str) -> None:
+    """Odd and even part of Delta on unseen pairs, in nats."""
+    rows = pd.DataFrame(
+        [
+            {"behaviour": what, **row}
+            for (name, what, _), s in shards.items()
+            if name == model
+            for row in s["parts"]
+        ]
+    )
+    for kind, part in (("", rows[rows["behaviour"].isin(TRAITS)]),
+                       ("_refusal", rows[rows["behaviour"] == "refusal"])):  # fmt: skip
+        for arm, own in part.groupby("arm"):
+            for column in ("odd", "even", "even_size", "gain_target", "gain_opposite", "own"):
+                _mean(f"{column}{kind}_{word(str(arm))}{end}", own[column], 0.5)
+            for column in ("wrong_plus", "wrong_minus", "cosine"):
+                _mean(f"{column}{kind}_{word(str(arm))}{end}", own[column], 0.02)
+
+
+# --- the rest
+
+
+def tuned(shards: Shards) -> pd.DataFrame:
+    """Best effect on the selection units by model, behaviour, arm and layer."""
+    rows = [
+        {"model": model, "behaviour": behaviour, **row}
+        for (model, behaviour), shard in shards.items()
+        for row in shard["rows"]
+    ]
+    keys = ["model", "behaviour", "arm", "layer"]
+    return pd.DataFrame(rows).groupby(keys, as_index=False)["effect"].max()
+
+
+def _tuned(shards: Shards) -> None:
+    table = tuned(shards)
+    table = table[table["behaviour"].isin(TRAITS)]
+    for (model, arm, layer), own in table.groupby(["model", "arm", "layer"]):
+        _mean(f"tuned_{word(str(arm))}_{layer}{SUFFIX[str(model)]}", own["effect"], 0.02)
+    for model, end in SUFFIX.items():
+        norms = [chosen(shards[model, trait], (MIDDLE,))["bipo"][1] for trait in TRAITS]
+        _mean(f"norm_chosen{end}", norms, 0)
+
+
+def _overdose(shards: Shards) -> None:
+    rows = pd.DataFrame([{"key": key, **row} for key, s in shards.items() for row in s["rows"]])
+    for (arm, norm), own in rows.groupby(["arm", "norm"]):
+        _mean(f"overdose_{word(str(arm))}_{norm:g}", own["effect"], 0.02)
+        _mean(f"overdose_whole_{word(str(arm))}_{norm:g}", own["whole"], 0.02)
+    for arm, own in rows.groupby("arm"):
+        # The largest effect that leaves nine texts of ten whole.
+        good = own[own["whole"] >= 0.9].groupby("key")["effect"].max()
+        _mean(f"unbroken_{word(str(arm))}", good, 0.02)
+    _mean("length_of_h", [s["h"] for s in shards.values()], 1.0)
+
+
+def _length(shards: Shards) -> None:
+    rows = pd.DataFrame([row for s in shards.values() for row in s["rows"]])
+    rows["of"] = rows["of"].fillna(0).astype(int)
+    for (epochs, rate, whole), own in rows.groupby(["epochs", "lr", "of"]):
+        end = f"{epochs}_{str(rate).replace('.', '_')}" + (f"_of_{whole}" if whole else "")
+        _mean(f"length_norm_{end}", own["norm"], 0.5)
+        _mean(f"length_own_{end}", own["own"], 0.03)
+        _mean(f"length_fixed_{end}", own["fixed"], 0.03)
+        _mean(f"length_cosine_{end}", own["cosine"], 0.02)
+
+
+def _two(shards: Shards) -> None:
+    rows = pd.DataFrame([row for s in shards.values() for row in s["rows"]])
+    rows["effect"] = (rows["plus"] - rows["minus"]) / 2
+    single = rows["trait"] == rows["other"]
+    _mean("two_alone", rows[single]["effect"], 0.02)
+    _mean("two_together", rows[~single]["effect"], 0.02)
+    _mean("two_whole_alone", rows[single]["whole"], 0.02)
+    _mean("two_whole_together", rows[~single]["whole"], 0.02)
+    _mean("two_plus_together", rows[~single]["plus"], 0.02)
+    _mean("two_plus_against", rows[~single]["plus_against"], 0.02)
+    _mean("two_plus_alone", rows[single]["plus"], 0.02)
+    cosines = [value for s in shards.values() for value in s["cosines"].values()]
+    _mean("two_cosine", cosines, 0.02)
+
+
+def _transfer(shards: Shards) -> None:
+    cases = list(next(iter(shards.values())))
+    for case in cases:
+        _mean(f"transfer_{case}", [s[case]["effect"] for s in shards.values()], 0.02)
+        _mean(f"transfer_whole_{case}", [s[case]["whole"] for s in shards.values()], 0.02)
+
+
+def _axbench(shards: Shards, tried: Shards) -> None:
+    rates = pd.DataFrame([(m, float(r), s["score"]) for (m, r, _), s in tried.items()])
+    for method, own in rates.groupby([0, 1])[2].mean().groupby(level=0):
+        best = float(own.idxmax()[1])
+        if best != RATE[str(method)]:
+            raise ValueError(f"{method} does best at the rate {best}, not {RATE[str(method)]}")
+    rows = pd.DataFrame(
+        [{"concept": c, "style": c in st.world.STYLES, **r} for (c, _), s in shards.items()
+         for r in s["rows"]]
+    )  # fmt: skip
+    for style, kind in ((False, ""), (True, "_style")):
+        part = rows[rows["style"] == style]
+        for arm, own in part.groupby("arm"):
+            _mean(f"axbench{kind}_{arm}", own["score"], 0.03)
+            for column in ("gain_target", "gain_opposite", "norm"):
+                _mean(f"axbench{kind}_{column}_{arm}", own[column], 0.05)
+        wide = part.pivot_table(index="concept", columns="arm", values="score")
+        for other in ("diff_means", "reps", "dpo", "split"):
+            _mean(f"axbench{kind}_gap_{other}", wide["bipo"] - wide[other], 0.03)
