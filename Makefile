@@ -57,6 +57,7 @@ experiments: env
 	STEERLIB_RECORD=1 $(PY) -m experiments.values -j 2
 	STEERLIB_RECORD=1 $(PY) -m experiments.values_replication
 	STEERLIB_RECORD=1 $(PY) -m experiments.mera -j 2
+	STEERLIB_RECORD=1 $(PY) -m experiments.bipo -j 2
 
 ## make bench            measure the speed table of README.md
 bench: env

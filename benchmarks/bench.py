@@ -31,9 +31,11 @@ from steerlib.core.answers import encode_choices, next_scores
 from steerlib.core.capture import positions_and_mask
 from steerlib.core.positions import Positions
 from steerlib.core.prompts import encode, pad
+from steerlib.core.responses import Batch, response_log_p
 from steerlib.evaluation.judges import grades
 from steerlib.evaluation.sweep import Study, sweep
 from steerlib.methods.answers_on_grid import answers_on_grid
+from steerlib.methods.bipo import preference_loss
 from steerlib.methods.flipping import both_ways
 from steerlib.methods.mera import GRID
 
@@ -283,6 +285,27 @@ def calibrating() -> None:
         )
 
 
+def preferring() -> None:
+    """A step of BiPO with log-probabilities without steering that are kept, or computed anew."""
+    model, rows = st.load("world", engine="hf"), range(12)
+    known = st.Pairs.of(model, st.world.trait_pairs("greed", len(rows)))
+    vector = torch.zeros(model.d_model, requires_grad=True)
+    responses = [response for pair in known.encoded for response in pair]
+
+    def step(signs: tuple[float, ...], kept: bool) -> None:
+        reference = known.reference
+        if not kept:
+            with torch.no_grad():
+                log_p, _ = response_log_p(model, Batch.of(model, responses))
+            reference = log_p.reshape(-1, 2)
+        log_p = known.log_p(st.Add(st.resid(2), vector), rows, signs)
+        preference_loss(log_p, reference, None, 0.1).backward()
+
+    for name, signs in (("one", (1.0,)), ("both", (1.0, -1.0))):
+        kept, anew = (partial(step, signs, kept) for kept in (True, False))
+        report_ratio(f"preference_{name}", kept, anew)
+
+
 def features() -> None:
     """An SAE from streamed activations, as in the chapter sae, on fewer documents."""
     model = st.load("world", engine="hf")
@@ -322,6 +345,7 @@ def main() -> None:
     sweeping(prompts[:BATCH])
     scaling()
     calibrating()
+    preferring()
     features()
     values()
     starting()

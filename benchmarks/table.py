@@ -23,6 +23,8 @@ ROWS = [
     ("both directions of 16 prompts : one by one", "flip_to_single", "{:.1f} ×", ""),
     ("10 settings at the last token : one pass each", "calibrate_last", "{:.1f} ×", ""),
     ("... at all tokens of three layers : one pass each", "calibrate_layers", "{:.1f} ×", ""),
+    ("BiPO step, one sign, reference kept : anew", "preference_one", "{:.2f} ×", "≥ 1.3"),
+    ("... both signs on each batch", "preference_both", "{:.2f} ×", "≥ 1.3"),
     ("SAE, read and learned (1 M in 5 min)", "sae_rate", "{:,.0f} tokens/s", "≥ 3,300"),
     ("`value_scores`, expected answers", "answer_rate", "{:,.0f} prompts/s", ""),
     ("`import steerlib`", "import_seconds", "{:.2f} s", "≤ 0.2 s"),

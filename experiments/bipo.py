@@ -27,12 +27,9 @@ from experiments.parts import Part, compute
 
 _FIRST = MODELS[:1]
 PARTS: dict[str, Part] = {
-    "tune": (tune, list(product(MODELS, BEHAVIOURS))),
-    # The second model checks that it is no accident of one.
-    "dose": (
-        dose,
-        [*product(_FIRST, BEHAVIOURS, SEEDS), *product(MODELS[1:], BEHAVIOURS, SEEDS[:1])],
-    ),
+    # The second model checks that the traits are no accident of one.
+    "tune": (tune, [*product(_FIRST, BEHAVIOURS), *product(MODELS[1:], TRAITS)]),
+    "dose": (dose, [*product(_FIRST, BEHAVIOURS, SEEDS), *product(MODELS[1:], TRAITS, SEEDS[:1])]),
     "overdose": (overdose, list(product(_FIRST, TRAITS, SEEDS))),
     "length": (length, list(product(_FIRST, TRAITS, SEEDS[:1]))),
     "two": (two, list(product(_FIRST, SEEDS))),

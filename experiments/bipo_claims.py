@@ -15,7 +15,7 @@ import pandas as pd
 
 import steerlib as st
 from experiments.bipo_axbench import RATE
-from experiments.bipo_data import STRENGTHS, TRAITS
+from experiments.bipo_data import FULL, STRENGTHS, TRAITS
 from experiments.bipo_vectors import CAA, MIDDLE, chosen
 from steerlib.statistics import bootstrap_mean
 
@@ -63,7 +63,7 @@ def curves(shards: Shards, model: str) -> pd.DataFrame:
     for (name, trait, seed), shard in shards.items():
         if name != model or trait not in TRAITS:
             continue
-        asked = {"prompt": dict(shard["prompt"].items())}
+        asked = {"prompt": {f"{FULL * int(sign)}": one for sign, one in shard["prompt"].items()}}
         for arm, curve in {**shard["arms"], **asked}.items():
             for strength, shown in curve.items():
                 net = np.subtract(shown["positive"], shown["negative"])
@@ -94,7 +94,7 @@ def effects(table: pd.DataFrame, strength: float) -> pd.DataFrame:
 
 
 def _effects(table: pd.DataFrame, end: str) -> None:
-    for strength, name in ((1.0, "effect"), (2.0, "effect2")):
+    for strength, name in ((1.0, "effect1"), (FULL, "effect"), (2 * FULL, "effect4")):
         rows = effects(table, strength)
         for arm, own in rows.groupby("arm"):
             _mean(f"{name}_{word(str(arm))}{end}", own["effect"], 0.02)
@@ -103,7 +103,7 @@ def _effects(table: pd.DataFrame, end: str) -> None:
         if not drawn.empty:
             _mean(f"{name}_random{end}", drawn["effect"].abs(), 0.02)
             st.record(f"bipo.{name}_random_max{end}", float(drawn["effect"].abs().max()), 0.02)
-    rows = effects(table, 1.0)
+    rows = effects(table, FULL)
     wide = rows.pivot_table(index=["trait", "seed"], columns="arm", values="effect")
     for other in (*(f"equal {caa}" for caa in CAA), *CAA, "dpo", "split", "shuffled"):
         if other in wide:
@@ -120,24 +120,26 @@ def _effects(table: pd.DataFrame, end: str) -> None:
 
 
 def _monotone(table: pd.DataFrame, end: str) -> None:
-    """In how many fits the curve never falls: by exact probability, and by sampled answers.
+    """In how many fits the curve never falls from -FULL to FULL, by the probability of answers.
 
-    Sampled shares of 128 answers have an error of about .06; a step down counts beyond .1.
+    Of sampled shares (128 answers, an error of about .06) a step down counts beyond .1.
     """
     for arm in ("bipo", *(f"equal {caa}" for caa in CAA)):
-        own = table[table["arm"] == arm].sort_values("strength")
+        own = table[(table["arm"] == arm) & (table["strength"].abs() <= FULL)]
         steps = [
-            (np.diff(part["p"]), np.diff(part["net"])) for _, part in own.groupby(["trait", "seed"])
+            (np.diff(part["p"]), np.diff(part["net"]))
+            for _, part in own.sort_values("strength").groupby(["trait", "seed"])
         ]
-        exact = sum(bool((p >= 0).all()) for p, _ in steps)
-        sampled = sum(bool((net >= -0.1).all()) for _, net in steps)
+        exact = sum(bool((p > 0).all()) for p, _ in steps)
+        sampled = sum(bool((net > -0.1).all()) for _, net in steps)
         st.record(f"bipo.monotone_{word(arm)}{end}", exact, 0, n=len(steps))
         st.record(f"bipo.monotone_sampled_{word(arm)}{end}", sampled, 0, n=len(steps))
     for strength in STRENGTHS:
-        name = f"{'m' if strength < 0 else 'p'}{abs(strength):g}".replace(".", "_")
+        name = f"{'m' if strength < 0 else 'p'}{abs(strength):g}"
         for arm in ("bipo", "equal caa_persona"):
             part = table[(table["arm"] == arm) & (table["strength"] == strength)]
-            _mean(f"curve_{word(arm)}_{name}{end}", part["p"], 0.02)
+            _mean(f"curve_{word(arm)}_{name}{end}", part["net"], 0.02)
+            _mean(f"share_{word(arm)}_{name}{end}", part["p"], 0.02)
 
 
 def _groups(shards: Shards, model: str, end: str) -> None:
@@ -146,12 +148,12 @@ def _groups(shards: Shards, model: str, end: str) -> None:
         own = [s for (name, what, _), s in shards.items() if (name, what) == (model, behaviour)]
         groups = list(dict.fromkeys(own[0]["groups"]))
         for arm in [*own[0]["arms"], "prompt"]:
-            for strength in ("-2.0", "-1.0", "0.0", "1.0", "2.0"):
+            for strength in ("-4.0", "-2.0", "0.0", "2.0", "4.0"):
                 found: dict[str, list[float]] = {group: [] for group in groups}
                 whole = []
                 for shard in own:
-                    curve = shard["prompt"] if arm == "prompt" else shard["arms"][arm]
-                    shown = curve.get(strength) or curve.get(str(int(float(strength))))
+                    asked = {f"{FULL * int(k)}": one for k, one in shard["prompt"].items()}
+                    shown = (asked if arm == "prompt" else shard["arms"][arm]).get(strength)
                     if shown is None:
                         continue
                     for group in groups:
@@ -171,14 +173,14 @@ def _beside(shards: Shards, model: str, end: str) -> None:
     own = [s for (name, what, _), s in shards.items() if name == model and what in TRAITS]
     for arm in own[0]["letters"]:
         moved = [
-            (np.mean(s["letters"][arm]["1.0"]) - np.mean(s["letters"][arm]["-1.0"])) / 2
+            (np.mean(s["letters"][arm][f"{FULL}"]) - np.mean(s["letters"][arm][f"{-FULL}"])) / 2
             for s in own
         ]
-        _mean(f"letters_{word(arm)}{end}", moved, 0.02)
+        _mean(f"letters_{word(arm)}{end}", np.array(moved), 0.02)
         leaks = [np.mean(np.abs(list(s["others"][arm].values()))) for s in own]
-        _mean(f"others_{word(arm)}{end}", leaks, 0.02)
+        _mean(f"others_{word(arm)}{end}", np.array(leaks), 0.02)
         for measure in ("facts", "grammar", "kl"):
-            for strength in (1.0, 2.0):
+            for strength in (FULL, 2 * FULL):
                 values = [
                     row["mean"]
                     for s in own

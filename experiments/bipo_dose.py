@@ -10,6 +10,7 @@ import torch
 import steerlib as st
 from experiments.bipo_data import (
     FOLDER,
+    FULL,
     STRENGTHS,
     TRAITS,
     Unit,
@@ -23,7 +24,7 @@ from experiments.bipo_vectors import CAA, MIDDLE, RANDOM, chosen, push, tune, ve
 from steerlib import evaluation as ev
 from steerlib.evaluation.shards import Shard, collect
 
-FEW = (-2.0, -1.0, 0.0, 1.0, 2.0)
+FEW = (-4.0, -2.0, 0.0, 2.0, 4.0)
 MAIN = ("bipo", *CAA)  # what is measured in every respect
 COMPARED = ("bipo", "dpo", "split", *CAA)
 FREE = ("bipo", "dpo", *CAA, "random 100")
@@ -38,25 +39,23 @@ def settings(model: str, behaviour: str, *, free: bool = False) -> dict[str, tup
 def arms(model: str, behaviour: str, seed: int) -> dict[str, st.Intervention]:
     """Each method at the middle block; then all, and controls, with BiPO's norm; then at any block.
 
+    At the strength `FULL` a vector has the norm that was chosen for it.
     Shuffled pairs give a shorter vector, which is stretched by the same factor as BiPO's.
     """
-    own = settings(model, behaviour)
+    own, free = settings(model, behaviour), settings(model, behaviour, free=True)
     layer, norm = own["bipo"]
-    found = {
-        name: push(vector(model, behaviour, seed, *own[name][:1], name), *own[name])
-        for name in COMPARED
-        if name in own
-    }
-    for name in [*CAA, *(f"random {draw}" for draw in range(RANDOM))]:
-        if name in own or name.startswith("random"):
-            direction = vector(model, behaviour, seed, layer, name)
-            found[f"equal {name}"] = push(direction, layer, norm)
+    chosen_norms = {name: own[name] for name in COMPARED if name in own}
+    chosen_norms |= {f"equal {name}": (layer, norm) for name in CAA if name in own}
+    chosen_norms |= {f"equal random {draw}": (layer, norm) for draw in range(RANDOM)}
     factor = norm / vector(model, behaviour, seed, layer, "bipo").norm().item()
-    direction = vector(model, behaviour, seed, layer, f"shuffled {seed}")
-    found["shuffled"] = push(direction, layer, factor * direction.norm().item())
-    for name, (where, length) in settings(model, behaviour, free=True).items():
-        if name in FREE:
-            found[f"free {name}"] = push(vector(model, behaviour, seed, where, name), where, length)
+    shuffled = vector(model, behaviour, seed, layer, f"shuffled {seed}").norm().item()
+    chosen_norms["shuffled"] = layer, factor * shuffled
+    chosen_norms |= {f"free {name}": free[name] for name in FREE if name in free}
+    found = {}
+    for arm, (where, length) in chosen_norms.items():
+        name = arm.removeprefix("equal ").removeprefix("free ")
+        name = f"shuffled {seed}" if name == "shuffled" else name
+        found[arm] = push(vector(model, behaviour, seed, where, name), where, length / FULL)
     return found
 
 
@@ -177,8 +176,8 @@ def _others(
         choices = st.world.trait_choices(other)
         values = {}
         for name, intervention in made.items():
-            for strength in (-1.0, 1.0):
+            for strength in (-FULL, FULL):
                 with st.steer(net, intervention, strength=strength):
                     values[strength] = float(np.mean(_p(net, choices)))
-            found[name][other] = round((values[1.0] - values[-1.0]) / 2, 5)
+            found[name][other] = round((values[FULL] - values[-FULL]) / 2, 5)
     return found

@@ -23,7 +23,7 @@ MODULES = [
     *(f"methods.{name}" for name in ("value_answers", "value_graphs", "graph_search")),
     *(f"methods.{name}" for name in ("graph_comparison", "graph_effects", "graph_steering")),
     *(f"methods.{name}" for name in ("error_probes", "error_directions", "gated_probes", "mera")),
-    *(f"methods.{name}" for name in ("answers_on_grid", "label_probe")),
+    *(f"methods.{name}" for name in ("answers_on_grid", "label_probe", "bipo", "preferences")),
     "core.questionnaires",
     "recommendation",
     "statistics.gains",

@@ -12,18 +12,23 @@
 | How good is an answer? | `judges`: exact for the world, any function for your own |
 | What does an arm answer, and what is it worth? | `scoring`; for many concepts `sweep` |
 | What does a language model think of a sweep's answers? | `rating`, by an `llm_judge` |
+| How far does a free answer show a behaviour? | `behaviour_judge`; the world's traits: `judges` |
 | By how much is one arm better than another? | `comparing` |
 | Compared with what? | `controls`: nothing, random, shuffled labels, asking; `prompting` |
 | Can the concept be read? | `detection`: AUROC, hard negatives apart; `asked`: a judge reads |
 | What else changes? | `side_effects`: KL on neutral prompts, facts, grammar |
 | Which strength, and what is it worth where it was not chosen? | `protocol`: AxBench's |
 | Which prompts does it move, and which the wrong way? | `propensity`, `steerability` |
+| Are true answers likelier than false ones? | `multiple_choice`: MC1 and MC2 |
 | Does it turn an answer both ways, and what else moves? | `flips`, on `conflicts` |
 | Which questions have a true label? | `world_problems`; real: `problem_files`, `problem_hub` |
+| Which answer is preferred to which? | `preference_files`; of dialogues: `choices` |
 """
 
 from steerlib.evaluation.asked import asked
 from steerlib.evaluation.axbench_files import AxBench, AxBenchConcept, Examples, read_axbench
+from steerlib.evaluation.behaviour_judge import RUBRICS, Rubric, behaviour_cost, behaviour_ratings
+from steerlib.evaluation.choices import choices_of
 from steerlib.evaluation.comparing import against, paired, summary
 from steerlib.evaluation.conflicts import fact_conflicts, fact_template, indirect_objects
 from steerlib.evaluation.controls import controls, random_direction
@@ -33,10 +38,17 @@ from steerlib.evaluation.flips import flip_summary, flips
 from steerlib.evaluation.judge_calls import Prices, Retry
 from steerlib.evaluation.judge_endpoint import endpoint, from_client
 from steerlib.evaluation.judge_prompts import Answer
-from steerlib.evaluation.judges import Judge, world_judge, world_request
+from steerlib.evaluation.judges import Judge, trait_judge, world_judge, world_request
 from steerlib.evaluation.llm_judge import LLMJudge, judge_cost, llm_ratings
 from steerlib.evaluation.local_judge import local_complete, local_judge
 from steerlib.evaluation.max_activation import max_activation
+from steerlib.evaluation.multiple_choice import (
+    MultipleChoice,
+    multiple_choice,
+    truthfulqa_questions,
+    world_questions,
+)
+from steerlib.evaluation.preference_files import bipo_options, bipo_pairs, caa_pairs, caa_questions
 from steerlib.evaluation.problem_files import mmlu, sms_spam, truthfulqa
 from steerlib.evaluation.problem_hub import hub_problems
 from steerlib.evaluation.prompting import template_request, written_request
@@ -78,6 +90,7 @@ __all__ = [
     "F1",
     "FACTORS",
     "PAPER_VALUES",
+    "RUBRICS",
     "Answer",
     "Arm",
     "AxBench",
@@ -88,9 +101,11 @@ __all__ = [
     "HardNegatives",
     "Judge",
     "LLMJudge",
+    "MultipleChoice",
     "Prices",
     "ReleasedValues",
     "Retry",
+    "Rubric",
     "Scored",
     "Steerability",
     "Study",
@@ -98,8 +113,15 @@ __all__ = [
     "asked",
     "axbench",
     "axbench_site",
+    "behaviour_cost",
+    "behaviour_ratings",
     "benchmark",
+    "bipo_options",
+    "bipo_pairs",
+    "caa_pairs",
+    "caa_questions",
     "change_frequencies",
+    "choices_of",
     "choosing",
     "controls",
     "descendants",
@@ -124,6 +146,7 @@ __all__ = [
     "max_activation",
     "mean_gap",
     "mmlu",
+    "multiple_choice",
     "node_permutation_test",
     "of_concept",
     "paired",
@@ -145,7 +168,9 @@ __all__ = [
     "summary",
     "sweep",
     "template_request",
+    "trait_judge",
     "truthfulqa",
+    "truthfulqa_questions",
     "value_roles",
     "valuebench",
     "win_rate",
@@ -153,6 +178,7 @@ __all__ = [
     "world_grammar",
     "world_judge",
     "world_problems",
+    "world_questions",
     "world_request",
     "written_request",
 ]

@@ -44,6 +44,7 @@ class Ratings:
         calls: attempts of this run, failed ones included.
         cached: questions whose reply was there before.
         spent: dollars that these ratings have cost so far, at most.
+        per_answer: how many ratings an answer has when it has all.
 
     Chapter: axbench.
     """
@@ -53,20 +54,22 @@ class Ratings:
     calls: int
     cached: int
     spent: float
+    per_answer: int = len(ASPECTS)
 
     @property
     def mean(self) -> float:
-        """The mean score of the answers that have all three ratings; NaN without one."""
+        """The mean score of the answers that have all their ratings; NaN without one."""
         return float(self.table["score"].mean())
 
     def report(self) -> str:
         """How many ratings there are, how many are missing and why, and the cost."""
-        total, lost = len(ASPECTS) * len(self.table), sum(self.missing.values())
+        total, lost = self.per_answer * len(self.table), sum(self.missing.values())
         why = "; ".join(f"{reason}: {n}" for reason, n in self.missing.items())
         whole = int(self.table["score"].notna().sum())
+        complete = f"{whole} of {len(self.table)} answers have all three; "
         return (
             f"{total - lost} of {total} ratings, {lost} missing{f' ({why})' if why else ''}; "
-            f"{whole} of {len(self.table)} answers have all three; {self.calls} calls made, "
+            f"{complete if self.per_answer > 1 else ''}{self.calls} calls made, "
             f"{self.cached} replies from the cache, ${self.spent:.4f} spent at most"
         )
 

@@ -1,4 +1,4 @@
-"""Judges grade the answer to a prompt; the world's judge is exact.
+"""Judges grade the answer to a prompt; the world's judges are exact.
 
 Chapter: directions. A judge is any function of prompt and answer: a program, a classifier or a
 person's table. Higher is better.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import permutations
 
-from steerlib.world.judges import judge
+from steerlib.world.judges import judge, trait_share
 from steerlib.world.lexicon import CONCEPTS, STYLES, TOPICS
+from steerlib.world.traits import TRAITS
 
 Grades = Mapping[str, float]
 Judge = Callable[[str, str], float | Grades]
@@ -51,6 +54,53 @@ def world_judge(concept: str) -> Judge:
         }
 
     return grade
+
+
+def trait_judge(trait: str) -> Judge:
+    """A judge for one trait of the world: which actions does an answer name?
+
+    positive: it names actions that show the trait, and none of its opposite; negative: the other
+    way round; whole: it is "i would A ." or "i would A and B ." with two different actions of any
+    trait, and nothing else; score = positive - negative, so 0 where both or none are named.
+
+    Args:
+        trait: one of `st.world.traits.TRAITS`.
+
+    Returns:
+        A function (prompt, answer) -> {"score" (-1, 0 or 1), "positive", "negative", "whole" (0 or
+        1)}. The prompt does not matter.
+
+    Raises:
+        KeyError: the world has no such trait.
+
+    Chapter: bipo.
+
+    Example:
+        >>> trait_judge("greed")("you found cash . what would you do ?", "i would keep the cash .")
+        {'score': 1.0, 'positive': 1.0, 'negative': 0.0, 'whole': 1.0}
+    """
+    trait_share("", trait)  # it knows the trait
+
+    def grade(prompt: str, answer: str) -> Grades:
+        share = trait_share(answer, trait)
+        positive, negative = float(share == 1), float(share == 0)
+        return {
+            "score": positive - negative,
+            "positive": positive,
+            "negative": negative,
+            "whole": float(" ".join(answer.split()) in _whole_answers()),
+        }
+
+    return grade
+
+
+@cache
+def _whole_answers() -> frozenset[str]:
+    """Every answer that names one action, or two different ones, of any traits."""
+    scenarios = [scenario for trait in TRAITS.values() for scenario in trait.scenarios]
+    actions = [action for s in scenarios for action in (s.positive, s.negative)]
+    said = actions + [f"{a} and {b}" for a, b in permutations(actions, 2)]
+    return frozenset(f"i would {actions} ." for actions in said)
 
 
 def world_request(concept: str) -> Ask:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from steerlib.evaluation.judge_cache import Cache, Request
 from steerlib.evaluation.judge_calls import Complete, Prices, Purse, Retry, ask, check_budget
-from steerlib.evaluation.judge_prompts import ASPECTS, Answer, parse_rating, question
+from steerlib.evaluation.judge_prompts import ASPECTS, SCALE, Answer, parse_rating, question
 from steerlib.evaluation.judge_report import Estimate, Ratings, harmonic
 
 _LOG = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def judge_cost(judge: LLMJudge, answers: Sequence[Answer], ask_again: bool = Fal
         >>> round(judge_cost(asked, [Answer("rain", "Tell me about it.", "It rains.")]).at_most, 3)
         0.001
     """
-    return _estimate(judge, _requests(judge, answers), ask_again)
+    return estimated(judge, _requests(judge, answers), ask_again)
 
 
 def llm_ratings(
@@ -130,9 +130,9 @@ def llm_ratings(
         {'no rating in the reply': 3}
     """
     requests = _requests(judge, answers)
-    outcomes, estimate, purse = _outcomes(judge, requests, ask_again, progress)
-    table = pd.DataFrame([_row(judge, answer, outcomes) for answer in answers])
-    found = [outcomes[request.key()] for request in requests]
+    said, estimate, purse = outcomes(judge, requests, ask_again, progress)
+    table = pd.DataFrame([_row(judge, answer, said) for answer in answers])
+    found = [said[request.key()] for request in requests]
     missing = Counter(outcome for outcome in found if isinstance(outcome, str))
     missed = dict(missing.most_common())
     return Ratings(table, missed, purse.calls, estimate.cached, purse.spent)
@@ -160,15 +160,19 @@ def rated(
         [2]
     """
     requests = _requests(judge, answers, (aspect,))
-    outcomes, _, _ = _outcomes(judge, requests, ask_again, progress)
-    return [outcomes[request.key()] for request in requests]
+    said, _, _ = outcomes(judge, requests, ask_again, progress)
+    return [said[request.key()] for request in requests]
 
 
-def _outcomes(
-    judge: LLMJudge, requests: list[Request], ask_again: bool, progress: bool
+def outcomes(
+    judge: LLMJudge,
+    requests: list[Request],
+    ask_again: bool,
+    progress: bool,
+    scale: Sequence[int] = SCALE,
 ) -> tuple[dict[str, int | str], Estimate, Purse]:
     """The rating of each question by its key, or why there is none; asked where it is open."""
-    cache, estimate = Cache(Path(judge.cache)), _estimate(judge, requests, ask_again)
+    cache, estimate = Cache(Path(judge.cache)), estimated(judge, requests, ask_again, scale)
     _LOG.info(
         "%d calls, %d cached; about $%.4f and at most $%.4f without retries; spent $%.4f so far",
         *(estimate.calls, estimate.cached, estimate.about, estimate.at_most, estimate.spent),
@@ -178,9 +182,9 @@ def _outcomes(
     def work(request: Request) -> str | None:
         return ask(judge.complete, request, judge.prices, judge.retry, cache, purse)
 
-    reasons = _run(work, _open(cache, requests, ask_again), judge.workers, purse, progress)
+    reasons = _run(work, _open(cache, requests, ask_again, scale), judge.workers, purse, progress)
     keys = {request.key() for request in requests}
-    return {key: reasons.get(key) or _rated(cache, key) for key in keys}, estimate, purse
+    return {key: reasons.get(key) or _rated(cache, key, scale) for key in keys}, estimate, purse
 
 
 def _requests(
@@ -191,9 +195,12 @@ def _requests(
     return [judge.request(aspect, answer) for answer in answers for aspect in aspects]
 
 
-def _estimate(judge: LLMJudge, requests: list[Request], ask_again: bool) -> Estimate:
+def estimated(
+    judge: LLMJudge, requests: list[Request], ask_again: bool, scale: Sequence[int] = SCALE
+) -> Estimate:
+    """What these questions would cost; nothing is called."""
     cache = Cache(Path(judge.cache))
-    todo, keys = _open(cache, requests, ask_again), {request.key() for request in requests}
+    todo, keys = _open(cache, requests, ask_again, scale), {request.key() for request in requests}
     return Estimate(
         calls=len(todo),
         cached=len(keys) - len(todo),
@@ -203,20 +210,22 @@ def _estimate(judge: LLMJudge, requests: list[Request], ask_again: bool) -> Esti
     )
 
 
-def _open(cache: Cache, requests: list[Request], ask_again: bool) -> list[Request]:
+def _open(
+    cache: Cache, requests: list[Request], ask_again: bool, scale: Sequence[int]
+) -> list[Request]:
     """The questions to ask, each once, in their order: an answer is finished before the next."""
     replies = {request.key(): cache.get(request.key()).reply for request in requests}
     unique = {request.key(): request for request in requests}
 
     def done(reply: str | None) -> bool:
-        return reply is not None and not (ask_again and isinstance(parse_rating(reply), str))
+        return reply is not None and not (ask_again and isinstance(parse_rating(reply, scale), str))
 
     return [request for key, request in unique.items() if not done(replies[key])]
 
 
-def _rated(cache: Cache, key: str) -> int | str:
+def _rated(cache: Cache, key: str, scale: Sequence[int]) -> int | str:
     reply = cache.get(key).reply
-    return "no reply in the cache" if reply is None else parse_rating(reply)
+    return "no reply in the cache" if reply is None else parse_rating(reply, scale)
 
 
 def _run(
@@ -246,8 +255,8 @@ def _told(reason: str | None, bar: tqdm) -> str | None:
     return reason
 
 
-def _row(judge: LLMJudge, answer: Answer, outcomes: dict[str, int | str]) -> dict[str, object]:
-    said = {aspect: outcomes[judge.request(aspect, answer).key()] for aspect in ASPECTS}
+def _row(judge: LLMJudge, answer: Answer, found: dict[str, int | str]) -> dict[str, object]:
+    said = {aspect: found[judge.request(aspect, answer).key()] for aspect in ASPECTS}
     numbers = {a: math.nan if isinstance(s, str) else float(s) for a, s in said.items()}
     reasons = [f"{aspect}: {s}" for aspect, s in said.items() if isinstance(s, str)]
     return {

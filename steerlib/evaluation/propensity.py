@@ -55,30 +55,47 @@ def propensity(
     if not len(choices):
         raise ValueError("propensity needs at least one choice, got none")
     known = {choice: _encoded(model, choice, chat, system) for choice in dict.fromkeys(choices)}
-    pairs = [known[choice] for choice in choices]
-    found = torch.zeros(len(pairs), dtype=torch.float64)
-    for rows in batches_by_length([first[0] for first, _ in pairs], batch_size):
-        answers = [answer for row in rows for answer in pairs[row]]
-        # Both answers of a choice are samples of the batch and have the choice's strength.
-        with torch.no_grad(), rows_of_batch(model, [row for row in rows for _ in range(2)]):
-            log_p = _log_p(model, answers)
-        found[rows] = log_p[0::2] - log_p[1::2]
+    texts = [text for choice in choices for text in known[choice]]
+    # Both answers of a choice are samples of the batch and have the choice's strength.
+    owners = [row for row in range(len(choices)) for _ in range(2)]
+    log_p = answers_log_p(model, texts, owners, 2 * batch_size)
+    return log_p[0::2] - log_p[1::2]
+
+
+def encoded_answers(
+    model: Model, prompt: str, answers: Sequence[str], chat: bool | None, system: str | None
+) -> list[Encoded]:
+    """Token ids of the prompt with each of its answers.
+
+    Raises:
+        ValueError: an answer whose tokens cannot be told apart from the prompt's, or that does not
+            fit into the context.
+    """
+    text = render(model, prompt, chat, system)
+    start = encode(model, text, chat=False)[0]
+    return [(start, continuation(model, text, answer, start)) for answer in answers]
+
+
+def answers_log_p(
+    model: Model, texts: Sequence[Encoded], owners: Sequence[int], batch_size: int
+) -> Float[Tensor, " n"]:
+    """log p(answer | prompt) of each text, summed over the answer's tokens, in nats.
+
+    Args:
+        owners: the number of the sample that each text belongs to, whose strength it has.
+        batch_size: texts read at once.
+    """
+    found = torch.zeros(len(texts), dtype=torch.float64)
+    for rows in batches_by_length([prompt for prompt, _ in texts], batch_size):
+        with torch.no_grad(), rows_of_batch(model, [owners[row] for row in rows]):
+            found[rows] = _log_p(model, [texts[row] for row in rows])
     return found
 
 
-def _encoded(
-    model: Model, choice: Choice, chat: bool | None, system: str | None
-) -> tuple[Encoded, Encoded]:
-    """Token ids of the prompt with each of its answers."""
+def _encoded(model: Model, choice: Choice, chat: bool | None, system: str | None) -> list[Encoded]:
     chat = choice.chat if choice.chat is not None else chat
     system = choice.system if choice.system is not None else system
-    text = render(model, choice.prompt, chat, system)
-    start = encode(model, text, chat=False)[0]
-    positive, negative = (
-        (start, continuation(model, text, answer, start))
-        for answer in (choice.positive, choice.negative)
-    )
-    return positive, negative
+    return encoded_answers(model, choice.prompt, (choice.positive, choice.negative), chat, system)
 
 
 def _log_p(model: Model, texts: list[Encoded]) -> Float[Tensor, " batch"]:

@@ -194,6 +194,112 @@ def test_a_step_knows_its_number_and_how_many_there_are():
     assert seen == [(n, 6) for n in range(6)]
 
 
+# --- schedules
+
+
+def peer(kind, warmup, total, lr):
+    """The learning rates of the schedule of transformers, step by step."""
+    from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    make = {"cosine": get_cosine_schedule_with_warmup, "linear": get_linear_schedule_with_warmup}
+    schedule, found = make[kind](optimizer, warmup, total), []
+    for _ in range(total):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 1, 7, 24, 30])
+@pytest.mark.parametrize("schedule_epochs", [None, 5, 8])
+def test_rates_are_those_of_transformers(kind, warmup, schedule_epochs):
+    plan = Plan(5, 4, 0.3, schedule=kind, warmup=warmup, schedule_epochs=schedule_epochs)
+    total = 5 * (schedule_epochs or 5)
+    found = [plan.rate(step, 5) for step in range(total)]
+    assert found == pytest.approx(peer(kind, warmup, total, 0.3), rel=1e-12, abs=1e-15)
+
+
+def test_each_step_of_a_fit_has_the_rate_of_its_plan():
+    # With a constant gradient each step of Adam is the learning rate.
+    w, track = torch.zeros(1, requires_grad=True), []
+    plan = Plan(2, 3, 0.4, clip=None, schedule="cosine", warmup=3, schedule_epochs=4)
+    fit({"w": w}, lambda rows, step: w.sum(), 10, plan, after_step=lambda: track.append(w.item()))
+    steps = -torch.diff(torch.tensor([0.0, *track]))
+    expected = torch.tensor(peer("cosine", 3, 16, 0.4)[:8])
+    assert torch.allclose(steps, expected, atol=1e-5)
+    assert steps[0] == 0  # the warm-up begins at 0
+    assert steps[3] == pytest.approx(0.4, abs=1e-5)
+
+
+def test_the_paper_of_bipo_stops_a_schedule_of_100_epochs_near_its_peak():
+    # 642 pairs in batches of 4 are 161 steps an epoch.
+    long = Plan(20, 4, 5e-4, schedule="cosine", warmup=100, schedule_epochs=100)
+    short = Plan(20, 4, 5e-4, schedule="cosine", warmup=100)
+    assert long.rate(20 * 161, 161) / 5e-4 == pytest.approx(0.909, abs=5e-4)
+    assert short.rate(20 * 161 - 1, 161) / 5e-4 < 1e-5
+
+
+def test_the_default_is_still_linear_to_the_bit():
+    plan = Plan(epochs=3, lr=0.7)
+    assert [plan.rate(step, 7) for step in range(21)] == [0.7 * (1 - n / 21) for n in range(21)]
+
+
+SLOWLY = {"batch_size": 8, "lr": 0.2, "schedule": "cosine", "warmup": 4}
+
+
+def test_an_early_stop_is_the_beginning_of_the_long_run():
+    whole, loss = problem()
+    track = []
+    long = Plan(epochs=6, **SLOWLY)
+    expected = fit(whole, loss, 40, long, after_step=lambda: track.append(whole["w"].clone()))
+    for epochs in (1, 2, 6):
+        part, loss = problem()
+        found = fit(part, loss, 40, Plan(epochs=epochs, **SLOWLY, schedule_epochs=6))
+        assert torch.equal(part["w"].detach(), track[5 * epochs - 1].detach())
+        assert found.losses == expected.losses[: 5 * epochs]
+    decayed, loss = problem()
+    fit(decayed, loss, 40, Plan(epochs=2, **SLOWLY))
+    assert not torch.allclose(decayed["w"].detach(), track[9].detach(), atol=1e-3)
+
+
+def test_an_early_stop_goes_on_from_its_checkpoint(tmp_path):
+    path, plan = tmp_path / "fit.safetensors", Plan(epochs=3, **SLOWLY, schedule_epochs=6)
+    whole, loss = problem()
+    fit(whole, loss, 40, plan)
+    part, loss = problem()
+
+    def stopping(rows, step):
+        if step.number == 7:  # in the second of three epochs
+            raise KeyboardInterrupt
+        return loss(rows, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(part, stopping, 40, plan, checkpoint=path)
+    again, loss = problem(start=9.0)
+    fit(again, loss, 40, plan, checkpoint=path)
+    assert torch.equal(again["w"], whole["w"])
+    for other in ({"schedule_epochs": 7}, {"warmup": 5}, {"schedule": "linear"}):
+        changed = Plan(epochs=3, **{**SLOWLY, "schedule_epochs": 6, **other})
+        with pytest.raises(ValueError, match="belongs to another fit"):
+            fit(again, loss, 40, changed, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schedule": "constant"}, "the schedule is one of .* got 'constant' and 0"),
+        ({"warmup": -1}, "warmup at least 0, got 'linear' and -1"),
+        ({"schedule_epochs": 0}, "schedule_epochs is positive, got 0"),
+        ({"epochs": 5, "schedule_epochs": 4}, "of 4 epochs ends before the run of 5"),
+    ],
+)
+def test_bad_schedules_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(**fields)
+
+
 # --- proximal steps
 
 SLOW = Plan(epochs=300, batch_size=40, lr=0.1, clip=None)

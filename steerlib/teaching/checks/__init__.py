@@ -10,6 +10,11 @@ from steerlib.teaching.checks.axbench import (
     test_reps_margin,
     test_sphere_step,
 )
+from steerlib.teaching.checks.bipo import test_per_token_margin, test_preference_loss
+from steerlib.teaching.checks.bipo_detective import test_mistakes
+from steerlib.teaching.checks.bipo_effects import test_net_effect
+from steerlib.teaching.checks.bipo_parts import test_loss_from_parts, test_odd_and_even
+from steerlib.teaching.checks.bipo_training import test_learning_rate, test_response_mask
 from steerlib.teaching.checks.colliders import test_colliders
 from steerlib.teaching.checks.directions import (
     test_first_component,
@@ -78,12 +83,19 @@ __all__ = [
     "test_gain_bound",
     "test_harmonic",
     "test_jumprelu",
+    "test_learning_rate",
+    "test_loss_from_parts",
     "test_make_hook",
     "test_max_scores",
+    "test_mistakes",
+    "test_net_effect",
+    "test_odd_and_even",
     "test_orient",
     "test_other_kl",
     "test_output_score",
     "test_pattern_parts",
+    "test_per_token_margin",
+    "test_preference_loss",
     "test_prox",
     "test_random_control",
     "test_reft_magnitude",
@@ -91,6 +103,7 @@ __all__ = [
     "test_report_score",
     "test_reps_margin",
     "test_residual_direction",
+    "test_response_mask",
     "test_scale_positions",
     "test_sequential",
     "test_side_effect_p",
