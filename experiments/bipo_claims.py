@@ -15,21 +15,22 @@ import pandas as pd
 
 import steerlib as st
 from experiments.bipo_axbench import RATE
-from experiments.bipo_data import FULL, STRENGTHS, TRAITS
+from experiments.bipo_data import FULL, SITES, STRENGTHS, TRAITS
 from experiments.bipo_vectors import CAA, MIDDLE, chosen
 from steerlib.statistics import bootstrap_mean
 
 Shards = Mapping[tuple[str, ...], dict[str, Any]]
+GROUPED = ("bipo", "dpo", "caa_text", "caa_persona", "random", "free bipo", "prompt")
 SUFFIX = {"world": "", "world-b": "_b"}
 
 
 def record_all(found: Mapping[str, Shards]) -> None:
     """Record every claim."""
     _tuned(found["tune"])
+    _groups(found["dose"])
     for model, end in SUFFIX.items():
         table = curves(found["dose"], model)
         _effects(table, end)
-        _groups(found["dose"], model, end)
         _beside(found["dose"], model, end)
         _parts(found["dose"], model, end)
     _overdose(found["overdose"])
@@ -142,30 +143,41 @@ def _monotone(table: pd.DataFrame, end: str) -> None:
             _mean(f"share_{word(arm)}_{name}{end}", part["p"], 0.02)
 
 
-def _groups(shards: Shards, model: str, end: str) -> None:
-    """Honesty and refusal, by what was asked."""
+def grouped(shards: Shards, model: str, behaviour: str) -> pd.DataFrame:
+    """Honesty or refusal: one row per seed, arm, strength and group; the random arms are one."""
+    rows = []
+    for (name, what, seed), shard in shards.items():
+        if (name, what) != (model, behaviour):
+            continue
+        asked = {"prompt": {f"{FULL * int(k)}": one for k, one in shard["prompt"].items()}}
+        for arm, curve in {**shard["arms"], **asked}.items():
+            for strength, shown in curve.items():
+                for group in dict.fromkeys(shard["groups"]):
+                    inside = np.array(shard["groups"]) == group
+                    rows.append(
+                        {
+                            "seed": seed, "group": group, "strength": float(strength),
+                            "arm": "random" if arm.startswith("equal random") else arm,
+                            "positive": np.array(shown["positive"])[inside].mean(),
+                            "whole": np.array(shown["whole"])[inside].mean(),
+                        }
+                    )  # fmt: skip
+    keys = ["seed", "arm", "strength", "group"]
+    return pd.DataFrame(rows).groupby(keys, as_index=False).mean()
+
+
+def _groups(shards: Shards) -> None:
+    """Honesty and refusal, by what was asked: the share that is honest, or refuses."""
     for behaviour in ("honesty", "refusal"):
-        own = [s for (name, what, _), s in shards.items() if (name, what) == (model, behaviour)]
-        groups = list(dict.fromkeys(own[0]["groups"]))
-        for arm in [*own[0]["arms"], "prompt"]:
-            for strength in ("-4.0", "-2.0", "0.0", "2.0", "4.0"):
-                found: dict[str, list[float]] = {group: [] for group in groups}
-                whole = []
-                for shard in own:
-                    asked = {f"{FULL * int(k)}": one for k, one in shard["prompt"].items()}
-                    shown = (asked if arm == "prompt" else shard["arms"][arm]).get(strength)
-                    if shown is None:
-                        continue
-                    for group in groups:
-                        inside = np.array(shard["groups"]) == group
-                        found[group].append(float(np.array(shown["positive"])[inside].mean()))
-                    whole.append(float(np.mean(shown["whole"])))
-                sign = f"{'m' if strength[0] == '-' else 'p'}{abs(float(strength)):g}"
-                for group, values in found.items():
-                    if values:
-                        _mean(f"{behaviour}_{word(arm)}_{group}_{sign}{end}", values, 0.03)
-                if whole:
-                    _mean(f"{behaviour}_{word(arm)}_whole_{sign}{end}", whole, 0.03)
+        table = grouped(shards, "world", behaviour)
+        table = table[table["arm"].isin(GROUPED) & table["strength"].isin((-FULL, 0.0, FULL))]
+        for (arm, strength, group), own in table.groupby(["arm", "strength", "group"]):
+            sign = {-FULL: "minus", 0.0: "zero", FULL: "plus"}[float(strength)]
+            _mean(f"{behaviour}_{word(str(arm))}_{group}_{sign}", own["positive"], 0.03)
+        for (arm, strength), own in table.groupby(["arm", "strength"]):
+            sign = {-FULL: "minus", 0.0: "zero", FULL: "plus"}[float(strength)]
+            each = own.groupby("seed")["whole"].mean()
+            _mean(f"{behaviour}_{word(str(arm))}_whole_{sign}", each, 0.03)
 
 
 def _beside(shards: Shards, model: str, end: str) -> None:
@@ -240,6 +252,10 @@ def _tuned(shards: Shards) -> None:
     for model, end in SUFFIX.items():
         norms = [chosen(shards[model, trait], (MIDDLE,))["bipo"][1] for trait in TRAITS]
         _mean(f"norm_chosen{end}", norms, 0)
+        for arm in ("bipo", "caa_persona"):
+            blocks = [chosen(shards[model, trait])[arm][0] for trait in TRAITS]
+            last = sum(block == len(SITES) - 1 for block in blocks)
+            st.record(f"bipo.last_block_{arm}{end}", last, 0, n=len(blocks))
 
 
 def _overdose(shards: Shards) -> None:

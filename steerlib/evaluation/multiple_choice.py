@@ -140,7 +140,8 @@ def truthfulqa_questions(
         folder: where `TruthfulQA.csv` lies or goes to; by default the user's cache.
         n: how many; default: all of the split.
         split: "train" a half, "selection" and "test" a quarter each, of each category. Not the
-            splits of `truthfulqa`, which asks the same questions.
+            splits of `truthfulqa`, which asks the same questions: what one of the two trains on,
+            the other may test on.
         seed: of the split and of the order.
 
     Raises:
