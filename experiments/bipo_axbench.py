@@ -20,8 +20,8 @@ from steerlib.world.datasets import SplitName
 
 CONCEPTS = (*st.world.LEXICAL, *st.world.STYLES)
 # Learning rates: the best of RATES on the requests that choose, over TUNED.
-RATES = (0.1, 0.3, 1.0)
-RATE = {"bipo": 0.3, "dpo": 0.3, "split": 0.3}
+RATES = (0.1, 0.3, 1.0, 3.0)
+RATE = {"bipo": 3.0, "dpo": 1.0, "split": 0.3}
 TUNED = ("weather", "war", "pirate")  # as for the learned vectors of that chapter
 PLAN = Plan(epochs=6, batch_size=6)  # as theirs
 
@@ -67,12 +67,14 @@ def concept(name: str, seed: str) -> Shard:
     )
     rows = ev.reported(table, choose)
     known = st.Pairs.of(net, concept_pairs(name, number, "test", 24))
+    as_learned = table[(table["strength"] == 1) & table["prompt"].isin(report)]
     found = []
     for key, own in rows.groupby("method"):
-        strength = float(own["strength"].iloc[0])
+        vector, strength = vectors[str(key)], float(own["strength"].iloc[0])
+        at_one = as_learned[as_learned["method"] == key]["score"]
         found.append({"arm": str(key), "strength": strength, "score": float(own["score"].mean()),
-                      "norm": float(vectors[str(key)].direction.norm()) * strength,
-                      **_gains(known, vectors[str(key)], strength)})  # fmt: skip
+                      "at_one": float(at_one.mean()), "norm": float(vector.direction.norm()),
+                      **_gains(known, vector, strength)})  # fmt: skip
     return {"rows": found}
 
 

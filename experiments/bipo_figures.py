@@ -27,7 +27,7 @@ MARKS = {"steered": "o", "prompt": "s", "warning": "^", "other": "D"}
 
 def draw(found: Mapping[str, Shards]) -> None:
     """All figures."""
-    _dose(curves(found["dose"], "world"))
+    _dose(curves(found["dose"]))
     _layers(tuned(found["tune"]))
     _overdose(found["overdose"])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 import steerlib as st
-from experiments.bipo_data import AT, SITES, TRAITS, load, measure, pairs, units
+from experiments.bipo_data import AT, SITES, TRAITS, Unit, load, measure, pairs, units
 from experiments.bipo_dose import settings
 from experiments.bipo_vectors import PLAN, push, vector
 from steerlib.evaluation.shards import Shard
@@ -80,15 +81,21 @@ def two(model: str, seed: str) -> Shard:
         for other in TRAITS:
             both = made[trait] if other == trait else made[trait] + made[other]
             mixed = made[trait] if other == trait else made[trait] - made[other]
-            nets, whole = {}, []
-            for name, sign, intervention in (
-                ("plus", 1, both), ("minus", -1, both), ("plus_against", 1, mixed)
-            ):  # fmt: skip
-                with st.steer(net, intervention, strength=sign):
-                    shown = measure(net, asked, seed=number)
-                nets[name] = float(shown.net.mean())
-                whole.append(float(shown.whole.mean()))
-            rows.append({"trait": trait, "other": other, **nets, "whole": min(whole)})
+            # Orthogonal vectors: together as long as one of them.
+            shared = both if other == trait else both / 2**0.5
+            found = {
+                name: _net(net, intervention, sign, asked, number)
+                for name, sign, intervention in (
+                    ("plus", 1, both),
+                    ("minus", -1, both),
+                    ("plus_against", 1, mixed),
+                    ("plus_shared", 1, shared),
+                    ("minus_shared", -1, shared),
+                )
+            }
+            row = {name: value for name, (value, _) in found.items()}
+            row |= {f"whole_{name}": whole for name, (_, whole) in found.items()}
+            rows.append({"trait": trait, "other": other, **row})
     cosines = {
         f"{a} {b}": float(torch.cosine_similarity(made[a].direction, made[b].direction, dim=0))
         for a in TRAITS
@@ -96,3 +103,12 @@ def two(model: str, seed: str) -> Shard:
         if a < b and made[a].site == made[b].site
     }
     return {"rows": rows, "cosines": cosines}
+
+
+def _net(
+    net: st.Model, intervention: st.Intervention, sign: int, asked: Sequence[Unit], seed: int
+) -> tuple[float, float]:
+    """Net and whole texts at one sign."""
+    with st.steer(net, intervention, strength=sign):
+        shown = measure(net, asked, seed=seed)
+    return float(shown.net.mean()), float(shown.whole.mean())

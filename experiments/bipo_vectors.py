@@ -25,6 +25,7 @@ PLAN = Plan(epochs=10, batch_size=12, lr=0.1)  # 80 steps
 LEARNED = ("bipo", "dpo", "bipo_per_token", "split", "reps")
 CAA = ("caa_letter", "caa_text", "caa_persona")
 RANDOM = 8
+CHOOSING = 32  # answers to each scenario that chooses
 MIDDLE = 2  # the middle block, fixed in advance
 
 Setting = tuple[int, float]  # layer, norm
@@ -173,6 +174,7 @@ def tune(model: str, behaviour: str) -> Shard:
     The best have the largest [net(+1) - net(-1)] / 2 there; the vectors are those of seed 0.
     """
     net, asked = load(model), units_of(behaviour, "selection", 0)
+    samples = CHOOSING if behaviour in TRAITS else None
     rows = []
     for name in methods(model, behaviour):
         for layer in range(len(SITES)):
@@ -181,7 +183,7 @@ def tune(model: str, behaviour: str) -> Shard:
                 nets = {}
                 for sign in (1, -1):
                     with st.steer(net, push(found, layer, norm), strength=sign):
-                        nets[sign] = float(measure(net, asked).net.mean())
+                        nets[sign] = float(measure(net, asked, samples=samples).net.mean())
                 effect = (nets[1] - nets[-1]) / 2
                 rows.append({"arm": name, "layer": layer, "norm": norm, "effect": effect,
                              "plus": nets[1], "minus": nets[-1],
@@ -192,7 +194,7 @@ def tune(model: str, behaviour: str) -> Shard:
 def methods(model: str, behaviour: str) -> tuple[str, ...]:
     """The methods of a behaviour; only traits have A/B questions. A random direction is tuned too.
 
-    The second model checks the comparisons, not every variant.
+    In the second model only what a vector that is carried there is compared with.
     """
     if behaviour not in TRAITS:
         return (*LEARNED[:3], *CAA[1:], "random 100")

@@ -12,7 +12,7 @@ from steerlib.core.prompts import Prompt
 from steerlib.world.choices import Choice
 
 
-class Labelled(Protocol):
+class Talking(Protocol):
     """A request, a response, and whether the response shows the concept."""
 
     @property
@@ -23,7 +23,7 @@ class Labelled(Protocol):
     def label(self) -> bool: ...
 
 
-def choices_of(dialogues: Sequence[Labelled]) -> list[Choice]:
+def choices_of(dialogues: Sequence[Talking]) -> list[Choice]:
     """The k-th response with the concept against the k-th without, to each request.
 
     A response that has no counterpart to the same request is left out.

@@ -137,7 +137,7 @@ def split_vector(
     Example:
         >>> st.split_vector(model, st.world.trait_pairs("greed", 96), st.resid(1))
     """
-    if min(*weights, gamma) < 0:
+    if not all(weight >= 0 for weight in (*weights, gamma)):
         raise ValueError(f"weights and gamma are at least 0, got {weights} and {gamma}")
 
     def objective(

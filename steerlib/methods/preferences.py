@@ -158,7 +158,7 @@ def _check(
             f"{len(ends)} of {len(choices)} pairs differ only in how the response ends, such as "
             f"{ends[0].positive[-40:]!r} and {ends[0].negative[-40:]!r}: they teach when to stop, "
             "not what to say",
-            stacklevel=4,
+            stacklevel=5,  # whoever called `st.bipo`
         )
 
 
