@@ -95,7 +95,8 @@ def effects(table: pd.DataFrame, strength: float) -> pd.DataFrame:
 def _effects(table: pd.DataFrame) -> None:
     for strength, name in ((1.0, "effect1"), (FULL, "effect"), (2 * FULL, "effect4")):
         rows = effects(table, strength)
-        for arm, own in rows.groupby("arm"):
+        single = rows[~rows["arm"].str.startswith("equal random")]
+        for arm, own in single.groupby("arm"):
             _mean(f"{name}_{word(str(arm))}", own["effect"], 0.02)
             _mean(f"{name}_whole_{word(str(arm))}", own["whole"], 0.02)
         drawn = rows[rows["arm"].str.startswith("equal random")]
