@@ -120,8 +120,9 @@ def split_vector(
 ) -> Intervention:
     r"""A vector from pairs that stay likely, both of them, while the preference grows to a margin.
 
-    loss(v) = w_1 L_T(v) + w_2 L_O(v) + gamma relu(margin - [L_O(v) - L_T(v)]), L(v) = -s(y; v) / |y|
-    in nats per token; averaged with the same for -v and the responses exchanged. No reference run.
+    loss(v) = w_1 L_T(v) + w_2 L_O(v) + gamma relu(margin - [L_O(v) - L_T(v)]),
+    L(v) = -s(y; v) / |y| in nats per token; averaged with the same for -v and the responses
+    exchanged. No reference run.
 
     Args:
         weights: w_1, w_2 of the two utility terms, not negative.
