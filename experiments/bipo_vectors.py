@@ -31,17 +31,6 @@ MIDDLE = 2  # the middle block, fixed in advance
 Setting = tuple[int, float]  # layer, norm
 
 
-def directions(
-    model: str, behaviour: str, seed: int, layers: Sequence[int], names: Sequence[str]
-) -> dict[tuple[str, int], Float[Tensor, " d"]]:
-    """Each named direction at some layers, of the length that its method gives it."""
-    return {
-        (name, layer): vector(model, behaviour, seed, layer, name)
-        for name in names
-        for layer in layers
-    }
-
-
 @lru_cache(maxsize=256)
 def vector(model: str, behaviour: str, seed: int, layer: int, name: str) -> Float[Tensor, " d"]:
     """One direction; see the table of the page."""

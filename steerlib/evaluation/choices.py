@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from steerlib.core.prompts import Prompt
+from steerlib.core.responses import Exchange
 from steerlib.world.choices import Choice
 
 
-class Talking(Protocol):
+class Talking(Exchange, Protocol):
     """A request, a response, and whether the response shows the concept."""
 
-    @property
-    def prompt(self) -> Prompt: ...
-    @property
-    def response(self) -> str: ...
     @property
     def label(self) -> bool: ...
 

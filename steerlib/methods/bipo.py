@@ -13,13 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+from steerlib.core.answers import TwoAnswers
 from steerlib.core.fitting import Plan, Step, fit
 from steerlib.core.interventions import Add, Intervention, Origin
 from steerlib.core.model import Model
 from steerlib.core.positions import Positions, as_positions, bos, everywhere
 from steerlib.core.responses import about_fit
 from steerlib.core.sites import Site, Sites, as_sites, width
-from steerlib.methods.preferences import Pairs, Preference
+from steerlib.methods.preferences import Pairs
 
 _AT = everywhere - bos
 _BOTH, _ONE = (1.0, -1.0), (1.0,)
@@ -32,7 +33,7 @@ Objective = Callable[
 
 def bipo(
     model: Model,
-    pairs: Sequence[Preference],
+    pairs: Sequence[TwoAnswers],
     site: Sites,
     at: Positions | str = _AT,
     *,
@@ -106,7 +107,7 @@ def bipo(
 
 def split_vector(
     model: Model,
-    pairs: Sequence[Preference],
+    pairs: Sequence[TwoAnswers],
     site: Sites,
     at: Positions | str = _AT,
     *,
@@ -189,7 +190,7 @@ def _signs(delta: Float[Tensor, "signs batch"]) -> Float[Tensor, "signs 1"]:
 
 def _learn(
     model: Model,
-    choices: Sequence[Preference],
+    choices: Sequence[TwoAnswers],
     sites: Sequence[Site],
     at: Positions,
     objective: Objective,

@@ -11,12 +11,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlib.core.answers import TwoAnswers
 from steerlib.core.interventions import Intervention
 from steerlib.core.model import Model
 from steerlib.core.prompts import batches_by_length
@@ -25,21 +25,6 @@ from steerlib.core.steering import steer
 from steerlib.methods.learned import Talk
 
 _BATCH = 32  # pairs that are read at once without gradient
-
-
-class Preference(Protocol):
-    """A prompt with a preferred and a rejected response, such as `st.evaluation.Choice`."""
-
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def positive(self) -> str: ...
-    @property
-    def negative(self) -> str: ...
-    @property
-    def chat(self) -> bool | None: ...
-    @property
-    def system(self) -> str | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +44,7 @@ class Pairs:
     @staticmethod
     def of(
         model: Model,
-        choices: Sequence[Preference],
+        choices: Sequence[TwoAnswers],
         chat: bool | None = None,
         system: str | None = None,
     ) -> Pairs:
@@ -109,7 +94,7 @@ class Pairs:
         return gain[..., 0] - gain[..., 1]
 
 
-def talks_of(choices: Sequence[Preference]) -> list[Talk]:
+def talks_of(choices: Sequence[TwoAnswers]) -> list[Talk]:
     """Each pair as two dialogues: the positive answer with label True, the other with False.
 
     So that what learns from dialogues (`st.reps`, `st.diff_means`) takes pairs.
@@ -128,7 +113,7 @@ def talks_of(choices: Sequence[Preference]) -> list[Talk]:
 
 
 def _encoded(
-    model: Model, choice: Preference, chat: bool | None, system: str | None
+    model: Model, choice: TwoAnswers, chat: bool | None, system: str | None
 ) -> tuple[Encoded, Encoded]:
     chat = choice.chat if choice.chat is not None else chat
     system = choice.system if choice.system is not None else system
@@ -140,7 +125,7 @@ def _encoded(
 
 
 def _check(
-    model: Model, encoded: Sequence[tuple[Encoded, Encoded]], choices: Sequence[Preference]
+    model: Model, encoded: Sequence[tuple[Encoded, Encoded]], choices: Sequence[TwoAnswers]
 ) -> None:
     """Stop at a pair without a preference; count those that prefer an end and nothing else."""
     ends = []
