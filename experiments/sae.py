@@ -6,8 +6,8 @@ shares them between two processes.
 * `quality`: FVU, L0, dead latents and loss recovered on fresh documents, by section;
 * `recovered`: the best feature for each exact latent, chosen on some documents, reported on others;
   raw neurons and an SAE that learned nothing beside it;
-* `axbench`: features as detectors and as steering vectors in the harness of `experiments.axbench`:
-  the same dialogues, requests, judge and factors.
+* `sizes`: both for other sizes, other numbers of active latents and other blocks;
+* `steering`: features as detectors and as steering vectors in the harness of `experiments.axbench`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.sparse import csr_array
 
 import steerlib as st
 from experiments import sae_claims, sae_figures
-from experiments.axbench import CHOOSE as CHOOSING
-from experiments.axbench import prompts
 from experiments.parts import Part, compute
-from experiments.sae_claims import CLAMPS
-from experiments.sae_data import CHOOSE, FOLDER, QUALITY, REPORT, SITE, load, shipped, trained
-from steerlib import evaluation as ev
-from steerlib.core.prompts import Prompt
+from experiments.sae_data import (
+    CHOOSE,
+    FOLDER,
+    KINDS,
+    QUALITY,
+    REPORT,
+    SITE,
+    SPLIT,
+    learned,
+    load,
+    shipped,
+    trained,
+)
+from experiments.sae_steering import steering
 from steerlib.evaluation.shards import Shard
 from steerlib.methods.feature_areas import areas, latent_values
 from steerlib.methods.sae_quality import quality as measured
@@ -42,14 +48,7 @@ from steerlib.world.corpus import balanced
 from steerlib.world.documents import Document
 
 MODELS, SEEDS = ("world", "world-b"), ("0", "1", "2")
-KINDS = ("topk", "jumprelu", "relu", "early")
-DOCUMENTS = 1_300  # of each split; about 48,000 tokens
 OFTEN = 15  # a word is looked for where it stands so often in both splits
-NEUTRAL = "tell me about the dog ."
-CANDIDATES = 20
-WRITES = 0.01  # the output score below which a feature is no candidate, as a filter
-FACTORS = ev.FACTORS[1::2]
-KINDS_OF_CHANGE: tuple[Literal["raised", "alone"], ...] = ("raised", "alone")
 
 
 # --- quality and latents
@@ -57,25 +56,25 @@ KINDS_OF_CHANGE: tuple[Literal["raised", "alone"], ...] = ("raised", "alone")
 
 def quality(model: str, kind: str, seed: str) -> Shard:
     """What the SAE loses on documents that nothing was trained on or chosen with."""
-    documents = balanced(QUALITY + int(seed), DOCUMENTS)
+    return {"rows": _quality(trained(model, kind, int(seed)), model, int(seed))}
+
+
+def _quality(sae: st.SAE, model: str, seed: int) -> list[dict[str, Any]]:
+    documents = balanced(QUALITY + seed, SPLIT)
     table = measured(
-        trained(model, kind, int(seed)),
+        sae,
         load(model),
         [document.text for _, document in documents],
         groups=[section for section, _ in documents],
         targets=[document.targets for _, document in documents],
     )
-    return {"rows": table.to_dict("records")}
+    return table.to_dict("records")
 
 
 def recovered(model: str, kind: str, seed: str) -> Shard:
     """For each exact latent the feature with the largest AUROC on some documents, and on others."""
     number = int(seed)
-    splits = [balanced(first + number, DOCUMENTS) for first in (CHOOSE, REPORT)]
-    counts = [Counter(word for _, d in part for word in d.words) for part in splits]
-    words = sorted(w for w in counts[0] if min(c[w] for c in counts) >= OFTEN)
-    truths = [_truths(part, words) for part in splits]
-    texts = [[document.text for _, document in part] for part in splits]
+    texts, truths, words = _splits(number)
     if kind == "labels":
         choose, report = _with_labels(model, texts, truths)
     else:
@@ -83,6 +82,33 @@ def recovered(model: str, kind: str, seed: str) -> Shard:
             areas(_values(model, kind, number, own), truth)
             for own, truth in zip(texts, truths, strict=True)
         )
+    return {"rows": _best(choose, report, words)}
+
+
+def sizes(block: str, n: str, k: str) -> Shard:
+    """Another size, another number of active latents, another block: what is lost and found."""
+    sae = learned(f"size-{block}-{n}-{k}", st.resid(int(block)), st.SAEPlan(n=int(n), k=int(k)))
+    texts, truths, words = _splits(0)
+    choose, report = (
+        areas(latent_values(sae, load("world"), own), truth)
+        for own, truth in zip(texts, truths, strict=True)
+    )
+    whole = next(row for row in _quality(sae, "world", 0) if row["group"] == "all")
+    return {"quality": whole, "rows": _best(choose, report, words)}
+
+
+@cache
+def _splits(seed: int) -> tuple[list[list[str]], list[np.ndarray], list[str]]:
+    """Texts and truths of the documents that choose and of those that report; frequent words."""
+    splits = [balanced(first + seed, SPLIT) for first in (CHOOSE, REPORT)]
+    counts = [Counter(word for _, d in part for word in d.words) for part in splits]
+    words = sorted(w for w in counts[0] if min(c[w] for c in counts) >= OFTEN)
+    texts = [[document.text for _, document in part] for part in splits]
+    return texts, [_truths(part, words) for part in splits], words
+
+
+def _best(choose: np.ndarray, report: np.ndarray, words: list[str]) -> list[dict[str, Any]]:
+    """For each exact latent the feature that is best on one split, and how good it is on both."""
     known = [(latent.name, latent.kind, latent.family) for latent in exact.latents()]
     rows = []
     for column, (name, sort, family) in enumerate(known + [(w, "single", "word") for w in words]):
@@ -96,7 +122,7 @@ def recovered(model: str, kind: str, seed: str) -> Shard:
                 "luckiest": float(np.nanmax(report[:, column])),
             }
         )  # fmt: skip
-    return {"rows": rows}
+    return rows
 
 
 def _truths(documents: list[tuple[str, Document]], words: Sequence[str]) -> np.ndarray:
@@ -155,158 +181,28 @@ def untrained(model: str, seed: int) -> st.SAE:
     return replace(like, encoder=rows.T, decoder=rows, bias=-(rows @ like.offset))
 
 
-# --- features in the harness of AxBench
-
-
-@cache
-def _labels(model: str, seed: int) -> tuple[csr_array, tuple[str, ...]]:
-    """The latents at every token of a corpus without labels, and the tokens' words."""
-    documents = balanced(CHOOSE + seed, DOCUMENTS)
-    values = latent_values(
-        trained(model, "topk", seed), load(model), [d.text for _, d in documents]
-    )
-    return values, tuple(word for _, document in documents for word in document.words)
-
-
-def labelled(model: str, seed: int, concept: str, top: int = 20) -> int:
-    """The feature whose label is the concept: most of the words at its top activations are of it.
-
-    What an automatic interpreter does that sees the top activations; ties go to the larger value.
-    """
-    values, words = _labels(model, seed)
-    own = st.world.lexicon_words(concept)
-    by_feature = values.tocsc()
-    best, found = (-1.0, -1.0), 0
-    for feature in range(by_feature.shape[1]):
-        start, end = by_feature.indptr[feature : feature + 2]
-        if end - start < top:
-            continue
-        data, rows = by_feature.data[start:end], by_feature.indices[start:end]
-        first = np.argsort(-data, kind="stable")[:top]
-        share = float(np.mean([words[row] in own for row in rows[first]]))
-        if (share, float(data.max())) > best:
-            best, found = (share, float(data.max())), feature
-    return found
-
-
-def chosen(model: str, concept: str, seed: int, data: st.Dialogues) -> dict[str, int]:
-    """The feature of each way to choose one; `random` is any that is ever active."""
-    net, sae = load(model), trained(model, "topk", seed)
-    scores = st.feature_scores(sae, net, data, chat=None)
-    candidates = st.best_features(scores, CANDIDATES)
-    asked: dict[str, Any] = {"prompt": NEUTRAL, "chat": True}
-    outputs = st.output_scores(sae, net, candidates, **asked)
-    scores = scores.join(outputs[["output"]])
-    for kind in KINDS_OF_CHANGE:
-        changes = st.confidence_changes(sae, net, candidates, kind, **asked)["confidence"]
-        scores = scores.join(-changes.rename(kind))
-    writing = scores[scores["output"] >= WRITES]
-    rng = np.random.default_rng(seed)
-    active = scores.index[scores["active"] > 0]
-    return {
-        "label": labelled(model, seed, concept),
-        "auroc": st.best_feature(scores),
-        "mean_difference": st.best_feature(scores, "mean_difference", None),
-        # The score as a filter of what labels found, and as the choice among all candidates.
-        "output": st.best_feature(writing if len(writing) else scores),
-        "writer": st.best_feature(scores, "output", CANDIDATES),
-        "confidence": st.best_feature(scores, "raised", CANDIDATES),
-        "published": st.best_feature(scores, "alone", CANDIDATES),
-        "random": int(rng.choice(active)),
-    }
-
-
-def detector(sae: st.SAE, net: st.Model, feature: int) -> Any:
-    """The largest value of a feature over the tokens of a text."""
-
-    def scores(texts: Sequence[Prompt]) -> np.ndarray:
-        h = [st.capture(net, [t], [sae.site], at=st.prompt, chat=None)[sae.site] for t in texts]
-        return np.array([float(sae.encode(rows)[:, feature].max()) for rows in h])
-
-    return scores
-
-
-def axbench(model: str, concept: str, seed: str) -> Shard:
-    """Detection and steering by features of one concept."""
-    net, number = load(model), int(seed)
-    sae = trained(model, "topk", number)
-    data = st.Dialogues(st.world.dialogues(concept, 72, number))
-    features = chosen(model, concept, number, data)
-    return {
-        "features": features,
-        "detect": _detection(sae, net, features, concept, number),
-        **_steering(sae, net, features, data, concept, number),
-    }
-
-
-def _detection(
-    sae: st.SAE, net: st.Model, features: dict[str, int], concept: str, seed: int
-) -> list[dict[str, Any]]:
-    talks = st.world.dialogues(concept, 36, seed, "test")
-    texts = st.Dialogues([*talks, *st.world.contrasts(concept, 36, seed, "test")])
-    detectors = {str(f): detector(sae, net, f) for f in set(features.values())}
-    tables = [ev.detection(net, detectors, texts, chat=None, seed=seed).assign(texts="dialogues")]
-    if concept in st.world.LEXICAL:
-        one = st.world.one_word(concept, seed)
-        tables.append(ev.detection(net, detectors, one, seed=seed).assign(texts="one_word"))
-    return pd.concat(tables).to_dict("records")
-
-
-def _steering(
-    sae: st.SAE,
-    net: st.Model,
-    features: dict[str, int],
-    data: st.Dialogues,
-    concept: str,
-    seed: int,
-) -> dict[str, Any]:
-    """Answers along every chosen feature, once each, and with the best one set to values."""
-    largest = st.feature_scores(sae, net, data, chat=None)["max"]
-    arms = []
-    for f in sorted(set(features.values())):
-        # A feature that no text of the concept activates has no unit: as AxBench, 50.
-        unit = float(largest[f]) or 50.0
-        arms.append(ev.Arm(f"add {f}", unit * sae.add(f), FACTORS))
-    f = features["output"]
-    unit = float(largest[f]) or 50.0
-    for factor in CLAMPS:
-        arms.append(ev.Arm(f"clamp {factor:g}", sae.clamp(f, factor * unit)))
-        arms.append(ev.Arm(f"min_clamp {factor:g}", sae.min_clamp(f, factor * unit)))
-    plain = st.diff_means(net, data, SITE, reduce=None, chat=None)
-    unit = ev.max_activation(net, plain, data.texts, chat=None)
-    arms.append(ev.Arm("diff_means", unit * plain.unit(), FACTORS))
-    choose, report = prompts("selection", seed), prompts("test", seed)
-    table = ev.score(
-        net, arms, [*choose, *report], ev.world_judge(concept), seed=seed, progress=False
-    )
-    table["part"] = np.where(np.arange(len(table)) % (len(choose) + len(report)) < CHOOSING,
-                             "choose", "report")  # fmt: skip
-    grades = [name for name in table if str(name).startswith("grade_")]
-    means = table.groupby(["arm", "strength", "part"], sort=False)[["score", *grades]].mean()
-    return {"curves": means.reset_index().to_dict("records")}
-
-
-OTHERS = ("early", "jumprelu", "relu", "untrained", "stream", "mlp", "labels")
+OTHERS = ("untrained", "stream", "mlp", "labels")
+SIZES = [(2, n, 16) for n in (128, 256, 512, 1024, 2048, 4096)]
+SIZES += [(2, 1024, k) for k in (4, 8, 32)] + [(block, 1024, 16) for block in (0, 1, 3, 4)]
+CONCEPTS = (*st.world.LEXICAL, *st.world.STYLES)
 PARTS: dict[str, Part] = {
     "quality": (
         quality,
-        [*product(MODELS, ("topk",), SEEDS), *(("world", k, "0") for k in KINDS[1:])],
+        [*product(("world",), KINDS, SEEDS), *product(("world-b",), ("topk", "nested"), SEEDS)],
     ),
     "recovered": (
         recovered,
         [
-            *product(("world",), ("topk",), SEEDS),
-            *(("world", k, "0") for k in OTHERS),
-            ("world-b", "topk", "0"),
-            ("world-b", "untrained", "0"),
+            *product(("world",), (*KINDS, *OTHERS), SEEDS),
+            *product(("world-b",), ("topk", "nested", *OTHERS), SEEDS),
         ],
     ),
-    "axbench": (
-        axbench,
+    "sizes": (sizes, [tuple(map(str, size)) for size in SIZES]),
+    "steering": (
+        steering,
         [
-            *product(("world",), st.world.LEXICAL, SEEDS),
-            *product(("world",), st.world.STYLES, ("0",)),
-            *product(("world-b",), st.world.LEXICAL, ("0",)),
+            *product(MODELS, ("topk",), CONCEPTS, SEEDS),
+            *product(("world",), ("nested",), CONCEPTS, SEEDS),
         ],
     ),
 }

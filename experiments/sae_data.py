@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-
-import torch
 
 import steerlib as st
 from steerlib.world.corpus import balanced
@@ -22,10 +21,13 @@ PLANS: dict[str, st.SAEPlan] = {
     "jumprelu": st.SAEPlan(activation="jumprelu", k=16),
     "relu": st.SAEPlan(activation="relu", l1=2.7),
     "early": st.SAEPlan(activation="topk", k=16),
+    "nested": st.SAEPlan(activation="topk", k=16, nested=(32, 64, 128, 256, 512)),
 }
+KINDS = tuple(PLANS)
 SHIPPING = (("world", "topk"), ("world", "jumprelu"), ("world", "early"), ("world-b", "topk"))
 # Seeds of the corpus: those of training begin at 0, the others are apart.
 CHOOSE, REPORT, QUALITY = 100, 200, 300
+SPLIT = 1_300  # documents that choose, that report, that measure; about 48,000 tokens each
 
 
 @cache
@@ -35,14 +37,18 @@ def load(model: str) -> st.Model:
 
 
 def trained(model: str, kind: str, seed: int) -> st.SAE:
-    """An SAE, trained where it is not there yet; it goes on where it was stopped."""
-    path = FOLDER / "trained" / f"{model}-{kind}-{seed}.safetensors"
+    """An SAE of a kind, trained where it is not there yet."""
+    return learned(f"{model}-{kind}-{seed}", site(kind), replace(PLANS[kind], seed=seed), model)
+
+
+def learned(name: str, where: st.Site, plan: st.SAEPlan, model: str = "world") -> st.SAE:
+    """An SAE by its name; training goes on where it was stopped."""
+    path = FOLDER / "trained" / f"{name}.safetensors"
     if not path.exists():
-        logging.info("training %s", path.stem)
-        documents = [document.text for _, document in balanced(seed, DOCUMENTS)]
-        plan = st.SAEPlan(**(vars(PLANS[kind]) | {"seed": seed}))
+        logging.info("training %s", name)
+        documents = [document.text for _, document in balanced(plan.seed, DOCUMENTS)]
         checkpoint = path.with_suffix(".checkpoint")
-        st.train_sae(load(model), documents, site(kind), plan, checkpoint=checkpoint).save(path)
+        st.train_sae(load(model), documents, where, plan, checkpoint=checkpoint).save(path)
     return st.load_sae(path)
 
 
@@ -55,20 +61,3 @@ def shipped() -> None:
     """Write the SAEs of seed 0 that travel with the package, at half precision."""
     for model, kind in SHIPPING:
         trained(model, kind, 0).save(SHIPPED / f"{model}-{kind}.safetensors", half=True)
-
-
-def main() -> None:
-    """Train all of them."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.set_num_threads(1)
-    for model, kind, seed in (
-        ("world", "topk", 0), ("world-b", "topk", 0), ("world", "jumprelu", 0),
-        ("world", "early", 0), ("world", "relu", 0), ("world", "topk", 1), ("world", "topk", 2),
-        ("world-b", "topk", 1), ("world-b", "topk", 2),
-    ):  # fmt: skip
-        trained(model, kind, seed)
-    shipped()
-
-
-if __name__ == "__main__":
-    main()

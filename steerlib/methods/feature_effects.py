@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from steerlib.core.model import Model
-from steerlib.core.prompts import Prompt
+from steerlib.core.prompts import Prompt, answer_id
 from steerlib.methods.neutral_prompts import read_neutral
 from steerlib.methods.sae import SAE
 from steerlib.methods.sae_reading import numbers
@@ -79,6 +79,7 @@ def output_scores(
     prompt: Prompt = NEUTRAL,
     factor: float = 10.0,
     top: int = 20,
+    words: Sequence[str] | None = None,
     chat: bool | None = False,
     batch_size: int = 64,
 ) -> pd.DataFrame:
@@ -87,46 +88,68 @@ def output_scores(
     With T the `top` tokens of its logit lens, at the last token of the prompt
     h <- h + factor * max_g z_g(h) D_f, and then, with p the distribution of the next token,
     S = (1 - min_{t in T} rank(t) / |V|) * max_{t in T} p(t), rank 0 for the likeliest token.
+    That says how strongly a feature writes, and not what. With `words`, T is the same for all
+    features, and sum_{t in T} p(t) says how strongly each of them writes these.
 
     Args:
         features: one or several.
         prompt: a text that no feature is about, all of whose words the model knows.
         factor: by how many times the largest latent of that token the feature is raised.
-        top: the size of T.
+        top: the size of T, where no words are given.
+        words: T itself, such as the words of a concept, each one token of the model.
         chat: False reads a string as it is, None or True by the chat template; then the last token
             is the one that opens the answer.
         batch_size: features that are tried at once.
 
     Returns:
-        One row per feature, by its number: output, S; rank, min rank(t); p, max p(t).
+        One row per feature, by its number: output, S; rank, min rank(t); p, max p(t); mass,
+        sum p(t).
 
     Raises:
         ValueError: no such feature, an SAE of another model or width, a prompt with unknown words
-            or on whose last token no latent is active.
+            or on whose last token no latent is active, no words, or one that is not one token.
 
     Source: Arad et al. 2025, section 3 (the output score); as in their code the largest latent is
-    that of the last token, and the error of the reconstruction stays. Chapter: sae.
+    that of the last token, and the error of the reconstruction stays. `words` and mass are this
+    book's. Chapter: sae.
 
     Example:
-        >>> output_scores(sae, model, [3, 17], prompt="tell me about the dog .", chat=True).shape
-        (2, 3)
+        >>> options = {"prompt": "tell me about the dog .", "chat": True}
+        >>> output_scores(sae, model, [3, 17], words=["rain", "snow"], **options).shape
+        (2, 4)
     """
     import pandas as pd
 
     rows = numbers(sae, features)
     neutral = read_neutral(sae, model, prompt, chat)
     raised = neutral.raised(factor)
+    given = None if words is None else _tokens(model, words)
     parts = []
     for few, log_p in neutral.tried(rows, raised, batch_size):
-        lenses = lens(sae, model, few)
-        if not 1 <= top <= lenses.shape[1]:
-            raise ValueError(f"top is a number from 1 to {lenses.shape[1]}, got {top}")
         p = log_p.exp()
-        best = p.gather(1, lenses.topk(top, dim=1).indices).amax(1)
+        tokens = _own(sae, model, few, top) if given is None else given.expand(len(few), -1)
+        of_tokens = p.gather(1, tokens)
+        best = of_tokens.amax(1)
         rank = (p > best[:, None]).sum(1)
-        parts.append(torch.stack([(1 - rank / p.shape[1]) * best, rank, best], 1))
-    found = pd.DataFrame(torch.cat(parts).numpy(), columns=["output", "rank", "p"])
+        score = (1 - rank / p.shape[1]) * best
+        parts.append(torch.stack([score, rank, best, of_tokens.sum(1)], 1))
+    found = pd.DataFrame(torch.cat(parts).numpy(), columns=["output", "rank", "p", "mass"])
     return found.astype({"rank": int}).set_axis(pd.Index(rows, name="feature"))
+
+
+def _own(sae: SAE, model: Model, features: list[int], top: int) -> Int[Tensor, "features top"]:
+    """The tokens that the direction of each feature speaks for."""
+    lenses = lens(sae, model, features)
+    if not 1 <= top <= lenses.shape[1]:
+        raise ValueError(f"top is a number from 1 to {lenses.shape[1]}, got {top}")
+    return lenses.topk(top, dim=1).indices
+
+
+def _tokens(model: Model, words: Sequence[str]) -> Int[Tensor, " words"]:
+    """The tokens of some words, each once."""
+    if isinstance(words, str) or not len(words):
+        raise ValueError(f"words is a list of words, got {words!r}")
+    return torch.tensor(sorted({answer_id(model, word) for word in words}))
 
 
 def confidence_changes(

@@ -4,19 +4,22 @@ Chapter: sae. On x = (h - mu) / s, with E ||x||^2 = d, what is minimized is
 
     TopK      ||x - x^||^2 + a L_aux
     JumpReLU  ||x - x^||^2 + a L_aux + w (L0 / k - 1)^2
-    ReLU      ||x - x^||^2 + a L_aux + l1 sum_f z_f
+    ReLU      ||x - x^||^2 + l1 sum_f z_f
 
 with decoder rows of length 1. L_aux revives latents that have not fired for a while: the largest
-inputs among them, alone, have to rebuild what the others left over.
+inputs among them, alone, have to rebuild what the others left over. A dead ReLU has no input above
+0 and no gradient: it starts anew along an activation that is rebuilt badly. With `nested` sizes
+||x - x^||^2 is a mean over x^ from the first latents only, as many as each size, and from all.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlib.core.interventions import Origin
@@ -29,6 +32,7 @@ from steerlib.methods.sae import SAE, Activation
 _AUX = 1 / 32
 _THRESHOLD, _BANDWIDTH, _WEIGHT = 1.0, 1.0, 100.0  # JumpReLU: the start, the kernel's width, w
 _FAST = 2.0  # the learning rate of thresholds, which move on a log scale, in units of lr
+_SOFT = 0.2  # the length of a renewed encoder column, in those of the living
 _WARM, _DECAY = 0.05, 0.5  # shares of the run in which the rate rises and falls
 
 
@@ -46,10 +50,12 @@ class SAEPlan:
         lr: Adam's, after the warm-up; it falls to 0 in the second half.
         chunk: how many texts are read and mixed at once.
         dead_after: a latent is dead when it has not fired for so many activations.
+        nested: sizes, rising and below n: the first latents, as many as each says, have to rebuild
+            the activations alone too (a Matryoshka SAE), so that general features come first.
         seed: of the start, the order of the texts and the mixing.
 
     Raises:
-        ValueError: a number that is not positive, an unknown activation.
+        ValueError: a number that is not positive, an unknown activation, sizes that do not rise.
     """
 
     n: int = 1024
@@ -61,6 +67,7 @@ class SAEPlan:
     lr: float = 4e-3
     chunk: int = 2048
     dead_after: int = 100_000
+    nested: tuple[int, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,6 +78,11 @@ class SAEPlan:
             raise ValueError(f"activation is topk, jumprelu or relu, got {self.activation!r}")
         if self.activation == "topk" and self.k > self.n:
             raise ValueError(f"k is at most n = {self.n}, got {self.k}")
+        sizes = (0, *self.nested, self.n)
+        if any(a >= b for a, b in pairwise(sizes)):
+            raise ValueError(
+                f"nested sizes rise from 1 and end below n = {self.n}, got {self.nested}"
+            )
 
 
 class _Jump(torch.autograd.Function):
@@ -127,9 +139,8 @@ class Learner:
         p = self.parameters
         inputs = x @ p["encoder"] + p["bias"]
         z, penalty = self._latents(inputs)
-        left = x - (z @ p["decoder"] + p["offset"])
-        error = left.square().sum(1).mean()
-        loss = error + warm * penalty + self._revive(inputs, left.detach())
+        left, errors = self._left(x, z)
+        loss = errors.mean() + warm * penalty + self._revive(inputs, left.detach())
         self.optimizer.zero_grad()
         loss.backward()
         self._keep_unit_rows(before=True)
@@ -137,7 +148,18 @@ class Learner:
         self._keep_unit_rows(before=False)
         self.silent += len(x)
         self.silent[(z > 0).any(0)] = 0
-        return float(error.detach())
+        if self.plan.activation == "relu" and progress < 1 - _DECAY:
+            self._renew(x, left.detach(), progress)
+        return float(errors[-1].detach())
+
+    def _left(self, x: Float[Tensor, "batch d"], z: Float[Tensor, "batch n"]) -> tuple[Tensor, ...]:
+        """What is left of x, and the mean squared error of each nested size, the whole last."""
+        decoder, offset = self.parameters["decoder"], self.parameters["offset"]
+        rebuilt, errors = offset, []
+        for start, end in pairwise((0, *self.plan.nested, self.plan.n)):
+            rebuilt = z[:, start:end] @ decoder[start:end] + rebuilt
+            errors.append((x - rebuilt).square().sum(1).mean())
+        return x - rebuilt, torch.stack(errors)
 
     def _latents(self, inputs: Float[Tensor, "batch n"]) -> tuple[Tensor, Tensor]:
         """z, and what its size costs."""
@@ -152,13 +174,42 @@ class Learner:
 
     def _revive(self, inputs: Float[Tensor, "batch n"], left: Float[Tensor, "batch d"]) -> Tensor:
         """What the dead latents with the largest inputs fail to rebuild of the rest."""
-        dead = (self.silent > self.plan.dead_after).nonzero()[:, 0]
-        if not len(dead):
+        dead = self._dead()
+        if self.plan.activation == "relu" or not len(dead):
             return left.new_zeros(())
         k = min(self.k_aux, len(dead))
         z = sparse(inputs[:, dead], inputs.new_zeros(()), k)
         rebuilt = z @ self.parameters["decoder"][dead]
         return _AUX * (rebuilt - left).square().sum(1).mean()
+
+    def _dead(self) -> Int[Tensor, " dead"]:
+        return (self.silent > self.plan.dead_after).nonzero()[:, 0]
+
+    @torch.no_grad()
+    def _renew(
+        self, x: Float[Tensor, "batch d"], left: Float[Tensor, "batch d"], at: float
+    ) -> None:
+        """Dead latents start anew, along activations drawn by the square of their error."""
+        dead = self._dead()[: len(x)]
+        if not len(dead):
+            return
+        p, alive = self.parameters, self.silent <= self.plan.dead_after
+        random = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + round(at * 1e6))
+        weights = left.square().sum(1).square().cpu()
+        drawn = torch.multinomial(weights, len(dead), generator=random).to(x.device)
+        rows = torch.nn.functional.normalize(x[drawn] - p["offset"], dim=1)
+        length = p["encoder"][:, alive].norm(dim=0).mean() if alive.any() else 1.0
+        p["decoder"][dead] = rows
+        p["encoder"][:, dead] = _SOFT * length * rows.T
+        p["bias"][dead] = 0.0
+        for name, places in (
+            ("decoder", (dead,)),
+            ("encoder", (slice(None), dead)),
+            ("bias", (dead,)),
+        ):
+            for moment in ("exp_avg", "exp_avg_sq"):
+                self.optimizer.state[p[name]][moment][places] = 0.0
+        self.silent[dead] = 0
 
     @torch.no_grad()
     def _keep_unit_rows(self, before: bool) -> None:
