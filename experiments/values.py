@@ -30,6 +30,7 @@ from experiments.parts import Part, compute
 from experiments.values_data import (
     ALPHA,
     FOLDER,
+    MOVED,
     NAMES,
     SHORT,
     SYSTEM,
@@ -53,7 +54,9 @@ EDGES = len(world.EDGES)
 SITE = st.resid_pre(0)
 STRENGTHS = (1.0, 2.0, 4.0, 8.0)
 TARGET = 0.5  # standard deviations: the own effect at which methods are compared
-METHODS = ("plain", "halves", "true", "pc", "pc_do", "wrong", "others", "shuffled", "noise")
+METHODS = (
+    "plain", "halves", "true", "pc", "pc_do", "unmoved", "wrong", "others", "shuffled", "noise",
+)  # fmt: skip
 
 
 # --- recovery
@@ -218,21 +221,13 @@ def _graph(model: str, method: str, seed: int) -> Any:
     if method == "wrong":
         return random_dag(100 + seed)
     if method == "others":
-        return _AllOthers()
+        return {v: [name for name in NAMES if name != v] for v in NAMES}
+    if method == "unmoved":
+        return st.unmoved(do_effects(model, seed, "choose"), MOVED)
     if method not in ("pc", "pc_do"):
         return None
     found = st.value_graph(answers(model, seed)[:800], alpha=ALPHA)
     return found if method == "pc" else st.orient(found, do_effects(model, seed, "choose"))
-
-
-class _AllOthers:
-    """A graph in which every value is a child of all others: the obvious fix, no DAG."""
-
-    def members(self) -> list[_AllOthers]:
-        return [self]
-
-    def parents(self, value: str) -> list[str]:
-        return [name for name in NAMES if name != value]
 
 
 def _random_like(plain: st.Intervention, seed: int) -> st.Intervention:
@@ -315,7 +310,7 @@ PARTS: dict[str, Part] = {
         steer,
         [
             *product(("world", "world-b"), METHODS, SEEDS),
-            *product(("young",), ("plain", "true", "pc_do"), SEEDS),
+            *product(("young",), ("plain", "true", "pc_do", "unmoved"), SEEDS),
         ],
     ),
     "features": (features, list(product(("world", "world-b"), SEEDS))),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import steerlib as st
-from experiments.values_data import NAMES, TRUE, answers
+from experiments.values_data import MOVED, NAMES, TRUE, answers
 from steerlib.statistics import Interval, bootstrap_difference, bootstrap_mean
 from steerlib.world import values as world
 
@@ -21,7 +21,8 @@ Shards = Mapping[tuple[str, ...], dict[str, Any]]
 SUFFIX = {"world": "", "world-b": "_b", "young": "_young"}
 EFFECTS = world.total_effects()
 # Differences in the correlation with causal effects that the page talks about.
-PAIRS = (("pc", "plain"), ("pc_do", "plain"), ("true", "plain"), ("pc_do", "pc"), ("pc", "wrong"))
+PAIRS = (("pc", "plain"), ("pc_do", "plain"), ("true", "plain"), ("pc_do", "pc"), ("pc", "wrong"),
+         ("unmoved", "plain"), ("unmoved", "pc_do"))  # fmt: skip
 
 
 def record_all(found: Mapping[str, Shards]) -> None:
@@ -179,6 +180,11 @@ def _steering(parts: Mapping[str, Shards], model: str, suffix: str) -> None:
     _correlated(f"told_pc_do{suffix}", predicted, _causal(len(predicted)))
     orders = {k[0]: np.array(s["effects"]) for k, s in parts["orders"].items()}
     _method("asking", np.stack(list(orders.values())), model, list(orders), suffix)
+    off = ~np.eye(len(NAMES), dtype=bool)
+    misjudged = [
+        ((np.abs(e) > MOVED) != (np.abs(EFFECTS) > 1e-9))[off].sum() for e in orders.values()
+    ]
+    st.record(f"values.misjudged{suffix}", float(np.mean(misjudged)), 1.0, n=len(misjudged))
     if parts["features"]:
         _features(parts, tables, model, suffix)
 
@@ -222,7 +228,7 @@ def _method(name: str, effects: np.ndarray, model: str, seeds: list[str], suffix
     side = np.array([np.abs(table[off]).mean() for table in effects])
     _write(f"{name}_own{suffix}", bootstrap_mean(own), 0.1, len(own))
     _write(f"{name}_side{suffix}", bootstrap_mean(side), 0.05, len(side))
-    if name in ("plain", "true", "pc", "pc_do", "others", "wrong", "halves", "asking"):
+    if name in ("plain", "true", "pc", "pc_do", "unmoved", "others", "wrong", "halves", "asking"):
         _write(f"{name}_per_own{suffix}", bootstrap_mean(side / own), 0.1, len(own))
 
 

@@ -25,6 +25,9 @@ ALL = st.Questionnaire.from_triples(world.questions(), world.LEVELS)
 SHORT = st.Questionnaire(tuple(ALL.of(name)[0] for name in NAMES), world.LEVELS)
 ROLES, CHOOSE, REPORT = 1600, 8, 24  # that answer everything; that choose; that report
 ALPHA = 0.01  # fixed in advance
+# What an order must move to count, in standard deviations over roles. Fixed on the choosing roles
+# of seed 0 of `world`, where all effects are below .1 or above .3.
+MOVED = 0.25
 YOUNG_TOKENS = 8_000_000  # of the under-trained model
 SYSTEM = torch.tensor([False] + [True] * 13)  # BOS, then `<system> you are a young ... chess .`
 

@@ -24,6 +24,7 @@ METHODS = {
     "plain": "plain",
     "pc": "PC, class mean",
     "pc_do": "PC + orders",
+    "unmoved": "orders alone",
     "true": "true graph",
     "wrong": "wrong graph",
     "others": "rest of all others",

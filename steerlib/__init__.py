@@ -91,7 +91,7 @@ _EXPORTS = {
         "total_effects",
     ),
     "methods.graph_search": ("edge_frequencies", "value_graph"),
-    "methods.graph_steering": ("effects", "residuals", "value_directions"),
+    "methods.graph_steering": ("effects", "residuals", "unmoved", "value_directions"),
     "methods.label_probe": ("label_probe",),
     "methods.learned": ("Dialogues", "learned"),
     "methods.loreft": ("loreft",),

@@ -89,6 +89,7 @@ from steerlib.methods.graph_search import edge_frequencies as edge_frequencies
 from steerlib.methods.graph_search import value_graph as value_graph
 from steerlib.methods.graph_steering import effects as effects
 from steerlib.methods.graph_steering import residuals as residuals
+from steerlib.methods.graph_steering import unmoved as unmoved
 from steerlib.methods.graph_steering import value_directions as value_directions
 from steerlib.methods.label_probe import label_probe as label_probe
 from steerlib.methods.learned import Dialogues as Dialogues

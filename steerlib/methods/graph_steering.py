@@ -39,7 +39,10 @@ class Graph(Protocol):
     def parents(self, value: str) -> Sequence[str]: ...
 
 
-def residuals(scores: pd.DataFrame, graph: Graph | None = None) -> pd.DataFrame:
+TakenOut = Mapping[str, Sequence[str]]  # value -> what its score is regressed on
+
+
+def residuals(scores: pd.DataFrame, graph: Graph | TakenOut | None = None) -> pd.DataFrame:
     r"""What the parents of each value leave unexplained, in standard deviations of the value.
 
     r_j = z_j - sum_{k in parents(j)} b_jk z_k with z standardized and b by least squares; for a
@@ -47,7 +50,8 @@ def residuals(scores: pd.DataFrame, graph: Graph | None = None) -> pd.DataFrame:
 
     Args:
         scores: one row per role, one column per value.
-        graph: whose nodes are the columns.
+        graph: whose nodes are the columns; or for each value the others that are taken out of it,
+            such as `unmoved`.
 
     Raises:
         ValueError: a score that is not finite, a constant column, a graph without members, a value
@@ -61,9 +65,8 @@ def residuals(scores: pd.DataFrame, graph: Graph | None = None) -> pd.DataFrame:
     z = _standardized(scores)
     if graph is None:
         return z
-    members = graph.members()
     columns = {
-        value: np.mean([_left(z, value, member.parents(value)) for member in members], axis=0)
+        value: np.mean([_left(z, value, others) for others in _taken_out(graph, value)], axis=0)
         for value in z
     }
     if none := [str(value) for value, left in columns.items() if left.std() < _NOTHING]:
@@ -72,6 +75,15 @@ def residuals(scores: pd.DataFrame, graph: Graph | None = None) -> pd.DataFrame:
             "graph determine the score. Ask more roles, or take edges out"
         )
     return pd.DataFrame(columns, index=scores.index)
+
+
+def _taken_out(graph: Graph | TakenOut, value: str) -> list[Sequence[str]]:
+    """What is taken out of a value, by each graph that this one may stand for."""
+    if not isinstance(graph, Mapping):
+        return [member.parents(value) for member in graph.members()]
+    if value not in graph:
+        raise KeyError(f"nothing is said of {value!r}, only of {', '.join(map(str, graph))}")
+    return [graph[value]]
 
 
 def _standardized(scores: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +109,7 @@ def value_directions(
     texts: Prompts,
     scores: pd.DataFrame,
     site: Site | str,
-    graph: Graph | None = None,
+    graph: Graph | TakenOut | None = None,
     *,
     at: Positions | str = prompt,
     aligned: bool = False,
@@ -116,7 +128,8 @@ def value_directions(
             or none.
         scores: one row per role, one column per value, such as `value_scores`.
         graph: None for the plain directions. A graph that stands for several (undirected edges)
-            gives the mean of r_j over them.
+            gives the mean of r_j over them. For each value what is taken out, such as `unmoved`,
+            needs no graph.
         at: which tokens are read; the same ones are steered. BOS, the same for all roles, is left
             out of the mean and so of the steering.
         aligned: a direction for each position instead of their mean: where all texts have the same
@@ -208,3 +221,34 @@ def effects(
         )
     changes = pd.DataFrame({name: (scores - before).mean() for name, scores in after.items()}).T
     return changes if unit is None else changes / unit
+
+
+def unmoved(effects: pd.DataFrame, least: float) -> dict[str, list[str]]:
+    """For each value the others that an intervention on it leaves where they are.
+
+    With exact effects these are all values that are no descendants of it, its causes among them:
+    what has to be taken out of a direction, found without a graph.
+
+    Args:
+        effects: [cause, effect], as `effects` gives them.
+        least: the size from which an effect counts, in the unit of the effects.
+
+    Raises:
+        ValueError: rows and columns of other values, an effect that is not finite, a `least` that
+            is not above 0.
+
+    Chapter: values.
+
+    Example:
+        >>> found = st.effects(before, after, before.std())
+        >>> st.value_directions(model, texts, scores, st.resid(0), st.unmoved(found, 0.25))
+    """
+    if not (set(effects.index) == set(effects.columns) and np.isfinite(effects).all(axis=None)):
+        raise ValueError(
+            "needed is a finite effect of each value on each; got rows "
+            f"{', '.join(map(str, effects.index))} and columns {', '.join(map(str, effects))}"
+        )
+    if not least > 0:
+        raise ValueError(f"least is above 0, got {least}")
+    still = effects.abs() < least
+    return {str(v): [str(k) for k in effects if k != v and still.loc[v, k]] for v in effects.index}

@@ -126,7 +126,34 @@ def test_output_scores_are_the_published_formula(net, activation):
         assert found["rank"][f] == rank
         assert found.p[f] == pytest.approx(best, abs=1e-5)
         assert found.output[f] == pytest.approx((1 - rank / len(p)) * best, abs=1e-5)
+        assert found.mass[f] == pytest.approx(sum(p[t].item() for t in own), abs=1e-5)
     assert found["rank"].max() > 0
+
+
+def test_given_words_are_asked_of_every_feature(net):
+    sae, words = random_sae(net), ["rain", "dog", "sun", "dog"]
+    found = output_scores(sae, net, FEATURES, prompt=NEUTRAL, factor=2.0, words=words, batch_size=3)
+    asked = {net.tokenizer(f" {word}", add_special_tokens=False).input_ids[0] for word in words}
+    assert len(asked) == 3
+    for f in FEATURES:
+        p = raised_by_hand(net, sae, f, 2.0).exp()
+        best = max(p[token].item() for token in asked)
+        rank = int((p > best).sum())
+        expected = [(1 - rank / len(p)) * best, rank, best, sum(p[t].item() for t in asked)]
+        assert found.loc[f].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("rain", "words is a list of words, got 'rain'"),
+        ([], r"words is a list of words, got \[\]"),
+        (["rain", "abracadabra"], "an answer of one token is needed, but 'abracadabra' is"),
+    ],
+)
+def test_words_that_are_no_tokens_are_refused(gpt2, words, message):
+    with pytest.raises(ValueError, match=message):
+        output_scores(random_sae(gpt2), gpt2, 0, prompt=NEUTRAL, words=words)
 
 
 def test_features_are_scored_in_batches_as_one_by_one(gpt2):
@@ -190,6 +217,11 @@ def test_a_feature_that_writes_scores_high_and_one_that_only_reads_scores_low(st
     joined = scores.join(found)
     assert best_feature(joined, "output", 2) == 0
     assert best_feature(joined.assign(output=-joined.output), "output", 2) == 1
+    # Its score says that it writes, and its words what.
+    for word, writer in (("w9", 0), ("w200", 2), ("w210", 3)):
+        written = output_scores(sae, model, range(4), prompt="w50 w60 w70", words=[word])
+        assert written.mass.idxmax() == writer
+        assert written.mass.max() > 10 * written.mass.drop(writer).max()
 
 
 def test_the_feature_is_raised_by_the_largest_latent_of_the_last_token(stage):

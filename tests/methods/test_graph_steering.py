@@ -11,7 +11,7 @@ import torch
 
 import steerlib as st
 from steerlib.core.questionnaires import Questionnaire
-from steerlib.methods.graph_steering import effects, residuals, value_directions
+from steerlib.methods.graph_steering import effects, residuals, unmoved, value_directions
 from steerlib.methods.value_graphs import ValueGraph
 from steerlib.world import values as truth
 from tests.planted import SITE, planted_model
@@ -45,10 +45,8 @@ def table(x, columns=NAMES):
 
 
 def everything_else():
-    """Each value a child of all others, which is no DAG."""
-    graph = SimpleNamespace(parents=lambda value: [name for name in NAMES if name != value])
-    graph.members = lambda: [graph]
-    return graph
+    """All others taken out of each value."""
+    return {value: [name for name in NAMES if name != value] for value in NAMES}
 
 
 def random_scores(rows=24, seed=2):
@@ -384,6 +382,60 @@ def test_in_the_world_each_value_rises_along_its_direction(world):
     own = np.diag(effects(before, both, scores.std()))
     assert (own > 0).all()
     assert own.mean() > 0.2
+
+
+# --- what an intervention does not move
+
+
+def test_what_an_exact_intervention_leaves_is_all_that_does_not_come_after():
+    exact = pd.DataFrame(total().T, NAMES, NAMES)  # [cause, effect]
+    found = unmoved(exact, 1e-9)
+    for name in NAMES:
+        assert set(found[name]) == set(NAMES) - {name} - set(TRUE.descendants(name))
+    assert set(unmoved(exact, 0.65)["a"]) == {"c"}  # .6 counts as nothing
+    shuffled = exact.loc[NAMES[::-1], sorted(NAMES)]
+    assert {v: set(k) for v, k in unmoved(shuffled, 1e-9).items()} == {
+        v: set(k) for v, k in found.items()
+    }
+
+
+def test_taking_that_out_is_the_direction_of_the_true_graph(linear):
+    """No graph is needed for it: causes are among what stays, effects are not."""
+    scores = linear.scores(TEXTS)
+    found = unmoved(pd.DataFrame(total().T, NAMES, NAMES), 1e-9)
+    assert any(set(found[name]) != set(TRUE.parents(name)) for name in NAMES)
+    pd.testing.assert_frame_equal(residuals(scores, found), residuals(scores, TRUE), atol=1e-5)
+    assert along(linear, found) == pytest.approx(along(linear, TRUE), abs=1e-4)
+    assert along(linear) != pytest.approx(along(linear, TRUE), abs=0.1)
+
+
+def test_the_same_sets_are_the_same_directions_as_a_graph(gpt2):
+    scores = random_scores(8)
+    sets = {name: TRUE.parents(name) for name in NAMES}
+    by_graph, by_sets = (
+        value_directions(gpt2, ALIGNED, scores, st.resid(1), known, chat=False)
+        for known in (TRUE, sets)
+    )
+    for name in NAMES:
+        assert torch.equal(by_graph[name].direction, by_sets[name].direction)
+
+
+def test_sets_and_effects_that_make_no_sense_are_refused():
+    scores, exact = random_scores(), pd.DataFrame(total().T, NAMES, NAMES)
+    with pytest.raises(KeyError, match="nothing is said of 'e', only of a, b"):
+        residuals(scores[["e", "a", "b"]], {"a": [], "b": ["a"]})
+    with pytest.raises(KeyError, match="no column for f"):
+        residuals(scores, {name: ["f"] for name in NAMES})
+    with pytest.raises(ValueError, match="of a nothing is left"):
+        residuals(scores, {name: ["a"] if name == "a" else [] for name in NAMES})
+    for least in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match=f"least is above 0, got {least}"):
+            unmoved(exact, least)
+    for broken in (exact.drop(columns="a"), exact.replace(1.0, np.nan)):
+        with pytest.raises(
+            ValueError, match="a finite effect of each value on each; got rows b, e"
+        ):
+            unmoved(broken, 0.1)
 
 
 # --- bad input

@@ -180,8 +180,14 @@ def _loss(p, plan, dead, progress):
         if plan.activation == "jumprelu":
             penalty = sae_learner._WEIGHT * ((z > 0).float().sum(1).mean() / plan.k - 1) ** 2
     left = X - z @ p["decoder"] - p["offset"]
-    loss = left.square().sum(1).mean() + min(1.0, (progress + 1e-3) / sae_learner._WARM) * penalty
-    if len(dead):
+    whole = left.square().sum(1).mean()
+    errors = [
+        (X - z[:, :size] @ p["decoder"][:size] - p["offset"]).square().sum(1).mean()
+        for size in plan.nested
+    ]
+    loss = sum([*errors, whole]) / (len(errors) + 1)
+    loss = loss + min(1.0, (progress + 1e-3) / sae_learner._WARM) * penalty
+    if len(dead) and plan.activation != "relu":
         largest = inputs[:, dead].clamp(min=0).sort(dim=1, descending=True)
         k = min(D // 2, len(dead))
         cut = largest.values[:, k - 1 : k]
@@ -193,9 +199,10 @@ def _loss(p, plan, dead, progress):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dead", [[], [1, 4, 5, 11], list(range(10))], ids=["0", "4", "10"])
-@pytest.mark.parametrize("progress", [0.0, 0.5])
-def test_the_gradient_of_a_step_is_that_of_the_loss(activation, dead, progress):
-    learner = _learner(activation)
+@pytest.mark.parametrize(("progress", "nested"), [(0.0, ()), (0.5, ()), (0.5, (2, 7))])
+def test_the_gradient_of_a_step_is_that_of_the_loss(activation, dead, progress, nested):
+    learner = _learner(activation, nested=nested)
+    learner._renew = lambda *_: None  # it comes after the step
     learner.silent[dead] = 101
     learner.silent[[2, 3]] = torch.where(learner.silent[[2, 3]] > 0, 101.0, 100.0)
     p = {name: v.detach().clone().requires_grad_() for name, v in learner.parameters.items()}
@@ -291,6 +298,107 @@ def test_dead_latents_come_back_where_there_is_something_left_to_explain(monkeyp
     assert likeness > less + 0.07
 
 
+def test_dead_features_of_a_relu_start_anew():
+    """Half of them start so low that they never fire: their gradient is 0."""
+    true, rows = _plant(1)
+    x = rows - rows.mean(0)
+    x = x / x.square().mean().sqrt()
+
+    def dead(after):
+        plan = st.SAEPlan(n=32, activation="relu", l1=0.3, lr=1e-2, dead_after=after)
+        learner, random = Learner(D, plan), torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            learner.parameters["bias"][16:] = -99.0
+        for step in range(300):
+            learner.step(x[torch.randint(len(x), (128,), generator=random)], step / 300)
+        sae = learner.sae(SITE, torch.zeros(D), 1.0, ORIGIN)
+        return int((sae.encode(x) == 0).all(0).sum()), _likeness(true, sae.decoder).mean()
+
+    with_it, likeness = dead(1000)
+    without, less = dead(10**6)
+    assert without == 16
+    assert with_it < 4
+    assert likeness > less + 0.07
+
+
+def test_a_new_start_lies_along_what_is_rebuilt_badly():
+    learner = _learner("relu")
+    learner.step(X, 0.1)  # now Adam has moments
+    dead, old = [1, 5], {k: v.detach().clone() for k, v in learner.parameters.items()}
+    learner.silent[dead] = 101
+    left = torch.zeros_like(X)
+    left[9], left[30] = 1.0, 1.0  # only these two are rebuilt badly
+    learner._renew(X, left, 0.2)
+    p = {name: value.detach() for name, value in learner.parameters.items()}
+    rows = torch.nn.functional.normalize(X[[9, 30]] - p["offset"], dim=1)
+    cosines = p["decoder"][dead] @ rows.T
+    assert torch.allclose(cosines.amax(1), torch.ones(2), atol=1e-6)
+    assert cosines.argmax(1).unique().numel() == 2
+    living = [f for f in range(12) if f not in dead]
+    length = 0.2 * old["encoder"][:, living].norm(dim=0).mean()
+    assert torch.allclose(p["encoder"][:, dead], length * p["decoder"][dead].T, atol=1e-6)
+    assert not p["bias"][dead].any()
+    for name, axis in (("encoder", 1), ("decoder", 0), ("bias", 0)):
+        kept = torch.tensor(living)
+        assert torch.equal(p[name].index_select(axis, kept), old[name].index_select(axis, kept))
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state = learner.optimizer.state[learner.parameters[name]][moment]
+            assert not state.index_select(axis, torch.tensor(dead)).any()
+            assert state.index_select(axis, kept).any()
+    assert learner.silent[dead].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("activation", ["topk", "jumprelu"])
+def test_other_features_are_not_started_anew(activation):
+    learner = _learner(activation)
+    learner.silent[:] = 101
+    for progress in (0.1, 0.2):
+        before = learner.parameters["decoder"].detach().clone()
+        learner.step(X, progress)
+        moved = (learner.parameters["decoder"] * before).sum(1)
+        assert moved.min() > 0.9
+
+
+def test_a_relu_is_not_started_anew_once_the_rate_falls():
+    for progress, renewed in ((0.4, True), (0.6, False)):
+        learner = _learner("relu")
+        learner.silent[0] = 101  # the one that never fires
+        before = learner.parameters["decoder"].detach()[0].clone()
+        learner.step(X, progress)
+        assert (learner.parameters["decoder"][0] @ before < 0.9) == renewed
+        assert (learner.silent[0] == 0) == renewed
+
+
+def test_nested_latents_keep_the_general_ones_whole():
+    """Four parents, one in each row, and sixteen children, each below one parent, in 6 of 10 rows.
+
+    A price on values makes a child swallow its parent; the first four alone then miss the parent.
+    """
+    random = torch.Generator().manual_seed(3)
+    true = torch.linalg.qr(torch.randn(D, 20, generator=random))[0].T
+    parents = torch.randint(4, (WORDS,), generator=random)
+    children = 4 + 4 * parents + torch.randint(4, (WORDS,), generator=random)
+    has_child = (torch.rand(WORDS, generator=random) < 0.6)[:, None]
+    x = 3 * (true[parents] + has_child * true[children])
+    below = has_child[:, 0]
+
+    def found(nested):
+        plan = st.SAEPlan(n=20, activation="relu", l1=0.5, lr=1e-2, nested=nested)
+        learner = Learner(D, plan)
+        for step in range(600):
+            learner.step(x[torch.randint(WORDS, (128,), generator=random)], step / 600)
+        is_open = learner.sae(SITE, torch.zeros(D), 1.0, ORIGIN).encode(x) > 0
+        # For each parent the one of the first four that is open most often with it, and a child.
+        shares = [is_open[below & (parents == n), :4].float().mean(0).max() for n in range(4)]
+        return torch.stack(shares).min(), is_open.float().sum(1).mean()
+
+    whole, as_many = found((4,))
+    assert whole > 0.99
+    swallowed, fewer = found(())
+    assert swallowed < 0.5
+    assert fewer + 0.1 < as_many  # nothing is saved by holes
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_centre_and_scale_are_folded_in(activation):
     learner, centre, scale = _learner(activation), torch.arange(D) - 4.0, 3.7
@@ -365,6 +473,7 @@ def test_a_checkpoint_of_another_run_is_refused(planted, tmp_path):
     st.train_sae(model, texts, SITE, plan, checkpoint=path)
     others = [
         (model, texts, SITE, replace(plan, lr=2e-2)),
+        (model, texts, SITE, replace(plan, nested=(8,))),
         (model, texts, SITE, replace(plan, seed=1)),
         (model, texts[::-1], SITE, plan),
         (model, texts[:-1], SITE, plan),
@@ -396,6 +505,9 @@ def test_numbers_of_a_plan_are_positive(name, value):
         ({"dead_after": 0}, "dead_after is positive, got 0"),
         ({"activation": "gelu"}, "topk, jumprelu or relu, got 'gelu'"),
         ({"n": 8, "k": 9}, "k is at most n = 8, got 9"),
+        ({"n": 8, "k": 2, "nested": (4, 2)}, r"end below n = 8, got \(4, 2\)"),
+        ({"n": 8, "k": 2, "nested": (4, 8)}, r"end below n = 8, got \(4, 8\)"),
+        ({"n": 8, "k": 2, "nested": (0, 4)}, r"rise from 1 and end below n = 8, got \(0, 4\)"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(changes, message):
