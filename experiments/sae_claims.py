@@ -32,15 +32,27 @@ WAYS = {  # how a feature was chosen -> its name in claims
     "writer": "writer",
     "confidence": "confidence",
     "published": "published",
+    "words": "words",
+    "effect": "effect",
     "random": "random",
 }
+# Differences that the page talks about: of concepts with words, and of styles.
+PAIRS = {
+    "": (
+        ("output", "sae_a"), ("sae_a", "diff_means"), ("sae_a", "random"), ("writer", "sae_a"),
+        ("label", "sae_a"), ("words", "sae_a"), ("words", "diff_means"), ("words", "effect"),
+        ("clamp", "matched"),
+    ),
+    "style_": (("words", "writer"), ("words", "diff_means"), ("words", "sae_a")),
+}  # fmt: skip
 
 
 def record_all(found: Mapping[str, Shards]) -> None:
     """Record every claim."""
     _quality(found["quality"])
     _recovered(found["recovered"])
-    _axbench(found["axbench"])
+    _sizes(found["sizes"])
+    _harness(found["steering"])
     _geometry()
 
 
@@ -106,6 +118,17 @@ def _recovered(shards: Shards) -> None:
     st.record("sae.auroc_full_stop", float(stop.mean()), 0.05, n=len(stop))
 
 
+def _sizes(shards: Shards) -> None:
+    for key, shard in shards.items():
+        name = "_".join(key)
+        st.record(f"sae.size_fvu_{name}", shard["quality"]["fvu"], 0.005)
+        st.record(f"sae.size_dead_{name}", shard["quality"]["dead"], 0.03)
+        rows = pd.DataFrame(shard["rows"])
+        for sort, sorts in SORTS.items():
+            share = (rows[rows["kind"] == sort]["auroc"] >= GOOD).mean()
+            st.record(f"sae.size_{sorts}_{name}", float(share), 0.05)
+
+
 def _geometry() -> None:
     """The position of BOS, and what an encoder column reads of its own row."""
     sae, net = trained("world", "topk", 0), load("world")
@@ -121,27 +144,35 @@ def _geometry() -> None:
 # --- the table of AxBench
 
 
-def _axbench(shards: Shards) -> None:
-    for model, suffix in SUFFIX.items():
-        own = {key[1:]: shard for key, shard in shards.items() if key[0] == model}
+def _harness(shards: Shards) -> None:
+    tables = {}
+    for of in (("world", "topk"), ("world-b", "topk"), ("world", "nested")):
+        own = {key[2:]: shard for key, shard in shards.items() if key[:2] == of}
+        suffix = SUFFIX[of[0]] + ("_nested" if of[1] == "nested" else "")
         _detection(own, suffix)
-        scores = steering(own)
+        _agreement(own, suffix)
+        tables[of] = steering(own).groupby(["of", "method"])["score"].mean().unstack()
         for kind, names in KINDS.items():
-            part = scores[scores["of"].isin(names)]
-            for method, rows in part.groupby("method"):
-                means = rows.groupby("of")["score"].mean()
-                _mean(f"{kind}steer_{method}{suffix}", means, 0.05)
-        wide = scores[scores["of"].isin(LEXICAL)].pivot_table(
-            index="of", columns="method", values="score"
-        )
-        for a, b in (
-            ("output", "sae_a"), ("output", "diff_means"), ("sae_a", "diff_means"),
-            ("sae_a", "random"), ("writer", "sae_a"), ("label", "sae_a"),
-        ):  # fmt: skip
-            gap = bootstrap_difference(wide[a].to_numpy(), wide[b].to_numpy())
-            _write(f"{a}_minus_{b}{suffix}", gap, 0.05, len(wide))
-        gap = bootstrap_difference(wide["clamp"].to_numpy(), wide["matched"].to_numpy())
-        _write(f"clamp_minus_matched{suffix}", gap, 0.05, len(wide))
+            wide = tables[of].loc[list(names)]
+            for method in wide:
+                _mean(f"{kind}steer_{method}{suffix}", wide[method], 0.05)
+            for a, b in PAIRS[kind]:
+                gap = bootstrap_difference(wide[a].to_numpy(), wide[b].to_numpy())
+                _write(f"{kind}{a}_minus_{b}{suffix}", gap, 0.05, len(wide))
+    for kind, names in KINDS.items():
+        nested, plain = (tables["world", of].loc[list(names)] for of in ("nested", "topk"))
+        for method in ("sae_a", "words"):
+            gap = bootstrap_difference(nested[method].to_numpy(), plain[method].to_numpy())
+            _write(f"{kind}nested_minus_topk_{method}", gap, 0.05, len(nested))
+
+
+def _agreement(shards: Shards, suffix: str) -> None:
+    """In how many runs a way to choose takes the feature that labelled texts take."""
+    for kind, names in KINDS.items():
+        chosen = [shard["features"] for key, shard in shards.items() if key[0] in names]
+        for way in ("mean_difference", "output", "published", "words", "effect"):
+            same = float(np.mean([f[way] == f["auroc"] for f in chosen]))
+            st.record(f"sae.{kind}same_{WAYS[way]}{suffix}", same, 0.05, n=len(chosen))
 
 
 def _detection(shards: Shards, suffix: str) -> None:

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from steerlib.core.files import write_whole
+from steerlib.core.checkpoints import Checkpoint
 
 Loss = Callable[[list[int], "Step"], Tensor]
 Change = Callable[[], None]
 Schedule = Literal["linear", "cosine"]
 Prox = Callable[[Tensor, Tensor], Tensor]
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(frozen=True)
@@ -152,9 +151,10 @@ def fit(
         )
     values = list(parameters.values())
     optimizer = torch.optim.AdamW(values, lr=plan.lr, weight_decay=plan.weight_decay)
-    path = None if checkpoint is None else Path(checkpoint)
-    state = _State(parameters, optimizer, plan, n, about, path)
-    losses, validation = state.load()
+    shapes = {key: list(p.shape) for key, p in parameters.items()}
+    facts = {"plan": asdict(plan), "n": n, "shapes": shapes, "about": about}
+    state = Checkpoint(checkpoint, json.dumps(facts), parameters, optimizer)
+    losses, validation = _so_far(state)
     per_epoch = -(-n // plan.batch_size)
     total, stopped = plan.epochs * per_epoch, _is_stuck(validation, plan.patience)
 
@@ -184,10 +184,20 @@ def fit(
                 bar.update()
             if validate is not None:
                 validation.append(float(validate()))
-            state.save(losses, validation)
+            history = {"losses": losses, "validation": validation}
+            state.save({"history": json.dumps(history)})
             if stopped := _is_stuck(validation, plan.patience):
                 break
     return History(tuple(losses), tuple(validation), stopped)
+
+
+def _so_far(state: Checkpoint) -> tuple[list[float], list[float]]:
+    """The losses and the validation losses until the checkpoint."""
+    found = state.load()
+    if found is None:
+        return [], []
+    history = json.loads(found[0]["history"])
+    return history["losses"], history["validation"]
 
 
 def _call(change: Change | None) -> None:
@@ -232,56 +242,3 @@ def _is_stuck(validation: list[float], patience: int | None) -> bool:
     if patience is None or len(validation) <= patience:
         return False
     return min(validation[-patience:]) >= min(validation[:-patience])
-
-
-class _State:
-    """Parameters, moments and losses in one file, whole or not at all."""
-
-    def __init__(
-        self,
-        parameters: Mapping[str, Tensor],
-        optimizer: torch.optim.Optimizer,
-        plan: Plan,
-        n: int,
-        about: str,
-        path: Path | None,
-    ) -> None:
-        self.parameters, self.optimizer, self.path = parameters, optimizer, path
-        shapes = {name: list(p.shape) for name, p in parameters.items()}
-        facts = {"plan": asdict(plan), "n": n, "shapes": shapes, "about": about}
-        self.identity = json.dumps(facts)
-
-    def save(self, losses: list[float], validation: list[float]) -> None:
-        from safetensors.torch import save_file
-
-        if self.path is None:
-            return
-        tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}
-        for name, p in self.parameters.items():
-            tensors |= {f"{name}/{m}": self.optimizer.state[p][m].cpu() for m in _MOMENTS}
-        history = json.dumps({"losses": losses, "validation": validation})
-        metadata = {"identity": self.identity, "history": history}
-        write_whole(self.path, lambda partial: save_file(tensors, partial, metadata=metadata))
-
-    def load(self) -> tuple[list[float], list[float]]:
-        """The losses so far, with parameters and moments as they were then."""
-        from safetensors import safe_open
-
-        if self.path is None or not self.path.exists():
-            return [], []
-        with safe_open(self.path, "pt") as file:
-            found = file.metadata()
-            if found["identity"] != self.identity:
-                raise ValueError(
-                    f"the checkpoint {self.path.name} belongs to another fit: it holds "
-                    f"{found['identity']}, this one is {self.identity}; remove it or name another"
-                )
-            for name, p in self.parameters.items():
-                with torch.no_grad():
-                    p.copy_(file.get_tensor(name))
-                moments = {m: file.get_tensor(f"{name}/{m}") for m in _MOMENTS}
-                self.optimizer.state[p] = {
-                    m: value if m == "step" else value.to(p.device) for m, value in moments.items()
-                }
-        history = json.loads(found["history"])
-        return history["losses"], history["validation"]

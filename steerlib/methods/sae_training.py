@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from steerlib.core.capture import pooling, stream
-from steerlib.core.files import write_whole
+from steerlib.core.checkpoints import Checkpoint
 from steerlib.core.interventions import Origin
 from steerlib.core.model import Model
 from steerlib.core.positions import prompt
@@ -29,8 +29,6 @@ from steerlib.core.prompts import Prompt
 from steerlib.core.sites import Site, as_site, width
 from steerlib.methods.sae import SAE
 from steerlib.methods.sae_learner import Learner, SAEPlan
-
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def train_sae(
@@ -61,7 +59,7 @@ def train_sae(
         The SAE in the model's raw basis, decoder rows of length 1.
 
     Raises:
-        ValueError: no texts; a site that the model has not; a checkpoint of another run.
+        ValueError: no texts; a site that the model has not; a checkpoint of another fit.
         FloatingPointError: the loss is not finite: the learning rate is too high.
 
     Source: Gao et al. 2024, sections 2 and A.1 (TopK, auxiliary loss); Rajamanoharan et al. 2024
@@ -123,11 +121,17 @@ class _Run:
 
     def __init__(self, learner: Learner, read: _Reader, path: str | Path | None) -> None:
         self.learner, self.read = learner, read
-        self.path = None if path is None else Path(path)
-        self.identity = json.dumps({"plan": asdict(learner.plan), "about": read.identity})
+        identity = json.dumps({"plan": asdict(learner.plan), "about": read.identity})
+        self.file = Checkpoint(path, identity, learner.parameters, learner.optimizer)
         self.centre, self.scale, self.done = torch.zeros(0), torch.ones(()), 0
-        if self.path is not None and self.path.exists():
-            self._load(self.path)
+        if (found := self.file.load(("centre", "scale", "silent"))) is not None:
+            facts, tensors = found
+            self.centre, self.scale, self.done = (
+                tensors["centre"],
+                tensors["scale"],
+                int(facts["done"]),
+            )
+            learner.silent.copy_(tensors["silent"])
 
     def advance(self, numbers: list[int], chunk: int, chunks: int) -> float:
         """The steps of one chunk; returns its mean error per number of x."""
@@ -150,45 +154,6 @@ class _Run:
                     f"the loss of the SAE is {errors[-1]} in chunk {chunk}; lower lr={plan.lr}"
                 )
         self.done = chunk + 1
-        self._save()
+        more = {"centre": self.centre, "scale": self.scale, "silent": self.learner.silent}
+        self.file.save({"done": str(self.done)}, more)
         return sum(errors) / len(errors) / rows.shape[1]
-
-    # --- the file
-
-    def _tensors(self) -> dict[str, Tensor]:
-        learner = self.learner
-        found = {"centre": self.centre, "scale": self.scale, "silent": learner.silent}
-        for name, p in learner.parameters.items():
-            state = learner.optimizer.state[p]
-            found |= {name: p.detach()} | {f"{name}/{m}": state[m] for m in _MOMENTS}
-        return found
-
-    def _save(self) -> None:
-        from safetensors.torch import save_file
-
-        if self.path is None:
-            return
-        tensors = {name: value.cpu().contiguous() for name, value in self._tensors().items()}
-        metadata = {"identity": self.identity, "done": str(self.done)}
-        write_whole(self.path, lambda partial: save_file(tensors, partial, metadata))
-
-    def _load(self, path: Path) -> None:
-        from safetensors import safe_open
-
-        with safe_open(str(path), "pt") as file:
-            found = file.metadata() or {}
-            if found.get("identity") != self.identity:
-                raise ValueError(
-                    f"the checkpoint {path.name} belongs to another run: it holds "
-                    f"{found.get('identity')}, this one is {self.identity}; remove it or name "
-                    "another"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        self.centre, self.scale, self.done = tensors["centre"], tensors["scale"], int(found["done"])
-        self.learner.silent.copy_(tensors["silent"])
-        for name, p in self.learner.parameters.items():
-            with torch.no_grad():
-                p.copy_(tensors[name])
-            state = {m: tensors[f"{name}/{m}"] for m in _MOMENTS}
-            moved = {m: v if m == "step" else v.to(p.device) for m, v in state.items()}
-            self.learner.optimizer.state[p] = moved

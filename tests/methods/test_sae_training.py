@@ -481,11 +481,11 @@ def test_a_checkpoint_of_another_run_is_refused(planted, tmp_path):
         (planted_model(2 * rows), texts, SITE, plan),
     ]
     for other in others:
-        with pytest.raises(ValueError, match=r"c\.safetensors belongs to another run"):
+        with pytest.raises(ValueError, match=r"c\.safetensors belongs to another fit"):
             st.train_sae(*other, checkpoint=path)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"w": torch.ones(2)}, foreign)
-    with pytest.raises(ValueError, match="belongs to another run"):
+    with pytest.raises(ValueError, match="belongs to another fit"):
         st.train_sae(model, texts, SITE, plan, checkpoint=foreign)
 
 
