@@ -23,6 +23,7 @@ LEXICAL, STYLES = tuple(st.world.LEXICAL), tuple(st.world.STYLES)
 KINDS = {"": LEXICAL, "style_": STYLES}
 CLAMPS = (0.4, 0.8, 1.6, 3.0)
 GOOD = 0.95  # an AUROC from which a latent counts as found
+FIRST = 128  # of the features of a nested SAE these are called general
 SORTS = {"single": "singles", "word": "words", "context": "contexts"}
 WAYS = {  # how a feature was chosen -> its name in claims
     "label": "label",
@@ -33,6 +34,7 @@ WAYS = {  # how a feature was chosen -> its name in claims
     "confidence": "confidence",
     "published": "published",
     "words": "words",
+    "counted": "counted",
     "effect": "effect",
     "random": "random",
 }
@@ -41,9 +43,11 @@ PAIRS = {
     "": (
         ("output", "sae_a"), ("sae_a", "diff_means"), ("sae_a", "random"), ("writer", "sae_a"),
         ("label", "sae_a"), ("words", "sae_a"), ("words", "diff_means"), ("words", "effect"),
+        ("counted", "sae_a"), ("counted", "words"),
         ("clamp", "matched"),
     ),
-    "style_": (("words", "writer"), ("words", "diff_means"), ("words", "sae_a")),
+    "style_": (("words", "writer"), ("words", "diff_means"), ("words", "sae_a"),
+               ("counted", "words")),
 }  # fmt: skip
 
 
@@ -170,9 +174,12 @@ def _agreement(shards: Shards, suffix: str) -> None:
     """In how many runs a way to choose takes the feature that labelled texts take."""
     for kind, names in KINDS.items():
         chosen = [shard["features"] for key, shard in shards.items() if key[0] in names]
-        for way in ("mean_difference", "output", "published", "words", "effect"):
+        for way in ("mean_difference", "output", "published", "words", "counted", "effect"):
             same = float(np.mean([f[way] == f["auroc"] for f in chosen]))
             st.record(f"sae.{kind}same_{WAYS[way]}{suffix}", same, 0.05, n=len(chosen))
+        for way in ("auroc", "words"):
+            first = float(np.mean([f[way] < FIRST for f in chosen]))
+            st.record(f"sae.{kind}first_{WAYS[way]}{suffix}", first, 0.05, n=len(chosen))
 
 
 def _detection(shards: Shards, suffix: str) -> None:

@@ -5,8 +5,10 @@ The dialogues, requests, judge and factors are those of the methods there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -81,9 +83,9 @@ def chosen(model: str, kind: str, concept: str, seed: int) -> dict[str, int]:
     for change in KINDS_OF_CHANGE:
         changes = st.confidence_changes(sae, net, candidates, change, **asked)["confidence"]
         scores = scores.join(-changes.rename(change))
-    words = sorted(st.world.lexicon_words(concept))
-    written = st.output_scores(sae, net, range(sae.n), words=words, **asked)["mass"]
-    scores = scores.join(written.rename("words"))
+    for name, words in (("words", st.world.lexicon_words(concept)), ("counted", counted(talks))):
+        written = st.output_scores(sae, net, range(sae.n), words=sorted(words), **asked)
+        scores = scores.join(written["mass"].rename(name))
     scores["effect"] = (sae.decoder @ _effect(net, talks)).numpy()
     writing = scores[scores["output"] >= WRITES]
     rng = np.random.default_rng(seed)
@@ -99,9 +101,25 @@ def chosen(model: str, kind: str, concept: str, seed: int) -> dict[str, int]:
         "published": st.best_feature(scores, "alone", CANDIDATES),
         # Among all features: what they write is asked, and no text is read.
         "words": st.best_feature(scores, "words", None),
+        "counted": st.best_feature(scores, "counted", None),
         "effect": st.best_feature(scores, "effect", None),
         "random": int(rng.choice(active)),
     }
+
+
+def counted(talks: Sequence[st.world.Dialogue], least: float = 2.0) -> set[str]:
+    """The words that stand in more responses with the concept than without, by `least` errors.
+
+    The test of two proportions: (a / n - b / m) / sqrt(p (1 - p) (1 / n + 1 / m)).
+    """
+    groups = [
+        [set(t.response.split()) for t in talks if t.label == label] for label in (True, False)
+    ]
+    n, m = map(len, groups)
+    a, b = (Counter(chain.from_iterable(group)) for group in groups)
+    shares = {word: (a[word] + b[word]) / (n + m) for word in a}
+    errors = {word: (p * (1 - p) * (1 / n + 1 / m)) ** 0.5 for word, p in shares.items()}
+    return {word for word, e in errors.items() if a[word] / n - b[word] / m > least * e}
 
 
 def _effect(net: st.Model, talks: Sequence[st.world.Dialogue]) -> Float[Tensor, " d"]:
