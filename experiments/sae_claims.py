@@ -129,8 +129,9 @@ def _sizes(shards: Shards) -> None:
         st.record(f"sae.size_dead_{name}", shard["quality"]["dead"], 0.03)
         rows = pd.DataFrame(shard["rows"])
         for sort, sorts in SORTS.items():
-            share = (rows[rows["kind"] == sort]["auroc"] >= GOOD).mean()
-            st.record(f"sae.size_{sorts}_{name}", float(share), 0.05)
+            own = rows[rows["kind"] == sort]["auroc"]
+            st.record(f"sae.size_{sorts}_{name}", float((own >= GOOD).mean()), 0.05)
+            st.record(f"sae.size_median_{sorts}_{name}", float(own.median()), 0.03)
 
 
 def _geometry() -> None:

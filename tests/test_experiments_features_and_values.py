@@ -1,9 +1,11 @@
 """The experiments of sae and values: what is chosen on what, and what belongs together."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from experiments import sae, sae_claims, values_claims, values_data
+from experiments import sae, sae_claims, sae_steering, values_claims, values_data
 from steerlib.world import values as world
 
 
@@ -77,3 +79,15 @@ def test_an_untrained_sae_is_centred_as_the_trained_one(monkeypatch):
     drawn = sae.untrained("world", 0)
     assert drawn.encode(like.offset).abs().max() < 1e-3
     assert (drawn.n, drawn.k) == (like.n, like.k)
+
+
+def test_counted_words_stand_more_often_with_the_concept_by_two_errors():
+    def talks(label, *responses):
+        return [SimpleNamespace(label=label, response=r) for r in responses]
+
+    with_it = talks(True, *["the rain rain falls", "the cold rain"] * 5, *["the dog runs"] * 10)
+    without = talks(False, *["the dog runs"] * 16, *["the rain falls"] * 2, *["a cold dog"] * 2)
+    # rain 10 of 20 against 2, 2.8 errors; falls and cold 5 against 2, 1.2; the 20 against 18, 1.5.
+    assert sae_steering.counted([*with_it, *without]) == {"rain"}
+    assert sae_steering.counted([*with_it, *without], 1.0) == {"rain", "falls", "cold", "the"}
+    assert sae_steering.counted([*with_it, *without], 3.0) == set()
