@@ -121,6 +121,7 @@ def steering() -> None:
 BESIDE: Mapping[str, tuple[int, int, str]] = {
     "true": (-8, 7, "right"),
     "pc_do": (8, 7, "left"),
+    "unmoved": (-8, -17, "right"),
     "pc": (8, -13, "left"),
     "asking": (-8, 5, "right"),
     "plain": (-8, -10, "right"),

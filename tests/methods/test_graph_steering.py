@@ -393,6 +393,8 @@ def test_what_an_exact_intervention_leaves_is_all_that_does_not_come_after():
     for name in NAMES:
         assert set(found[name]) == set(NAMES) - {name} - set(TRUE.descendants(name))
     assert set(unmoved(exact, 0.65)["a"]) == {"c"}  # .6 counts as nothing
+    # A value that does not obey its order is not taken out of itself.
+    assert unmoved(exact / 10, 0.5) == everything_else()
     shuffled = exact.loc[NAMES[::-1], sorted(NAMES)]
     assert {v: set(k) for v, k in unmoved(shuffled, 1e-9).items()} == {
         v: set(k) for v, k in found.items()
