@@ -240,8 +240,9 @@ def unmoved(effects: pd.DataFrame, least: float) -> dict[str, list[str]]:
     Chapter: values.
 
     Example:
-        >>> found = st.effects(before, after, before.std())
-        >>> st.value_directions(model, texts, scores, st.resid(0), st.unmoved(found, 0.25))
+        >>> effects = pd.DataFrame([[1, 0.8], [0.1, 1]], ["a", "b"], ["a", "b"])
+        >>> unmoved(effects, 0.25)
+        {'a': [], 'b': ['a']}
     """
     if not (set(effects.index) == set(effects.columns) and np.isfinite(effects).all(axis=None)):
         raise ValueError(

@@ -63,7 +63,8 @@ def train_sae(
         FloatingPointError: the loss is not finite: the learning rate is too high.
 
     Source: Gao et al. 2024, sections 2 and A.1 (TopK, auxiliary loss); Rajamanoharan et al. 2024
-    (JumpReLU), equations 11 and 12. Chapter: sae.
+    (JumpReLU), equations 11 and 12; Bricken et al. 2023 (dead ReLU features start anew); Bussmann
+    et al. 2025 (nested sizes). Chapter: sae.
 
     Example:
         >>> sae = st.train_sae(model, texts, st.resid(2), st.SAEPlan(n=256, k=8))
