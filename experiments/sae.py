@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import steerlib as st
-from experiments import sae_claims, sae_figures
+from experiments import sae_claims, sae_figures, sae_steering_claims
 from experiments.parts import Part, compute
 from experiments.sae_data import (
     CHOOSE,
@@ -219,6 +219,7 @@ def main() -> None:
     found = compute("sparse autoencoders on the world", FOLDER, PARTS, train_all)
     if found is not None:
         sae_claims.record_all(found)
+        sae_steering_claims.record_all(found["steering"])
         if os.environ.get("STEERLIB_RECORD") == "1":
             shipped()
             sae_figures.draw(found)

@@ -20,6 +20,8 @@ PLANS: dict[str, st.SAEPlan] = {
     "topk": st.SAEPlan(activation="topk", k=16),
     "jumprelu": st.SAEPlan(activation="jumprelu", k=16),
     "relu": st.SAEPlan(activation="relu", l1=2.7),
+    # The same, and no dead one starts anew.
+    "unrenewed": st.SAEPlan(activation="relu", l1=2.7, dead_after=10**9),
     "early": st.SAEPlan(activation="topk", k=16),
     "nested": st.SAEPlan(activation="topk", k=16, nested=(32, 64, 128, 256, 512)),
 }
@@ -27,6 +29,7 @@ KINDS = tuple(PLANS)
 SHIPPING = (("world", "topk"), ("world", "jumprelu"), ("world", "early"), ("world-b", "topk"))
 # Seeds of the corpus: those of training begin at 0, the others are apart.
 CHOOSE, REPORT, QUALITY = 100, 200, 300
+CLAMPS = (0.4, 0.8, 1.6, 3.0)  # targets, in units of the largest value
 SPLIT = 1_300  # documents that choose, that report, that measure; about 48,000 tokens each
 
 

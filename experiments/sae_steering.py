@@ -21,8 +21,7 @@ import steerlib as st
 from experiments.axbench import CHOOSE as CHOOSING
 from experiments.axbench import prompts
 from experiments.axbench_effects import effect
-from experiments.sae_claims import CLAMPS
-from experiments.sae_data import CHOOSE, SITE, SPLIT, load, trained
+from experiments.sae_data import CHOOSE, CLAMPS, SITE, SPLIT, load, trained
 from steerlib import evaluation as ev
 from steerlib.core.prompts import Prompt
 from steerlib.evaluation.shards import Shard

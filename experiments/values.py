@@ -15,7 +15,7 @@ them between two processes. A seed decides which roles answer, choose and report
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 from typing import Any
@@ -36,6 +36,8 @@ from experiments.values_data import (
     SYSTEM,
     TRUE,
     answers,
+    changed,
+    do_effects,
     load,
     part,
     prompts,
@@ -124,24 +126,6 @@ def _skeletons(scores: pd.DataFrame, true: st.ValueGraph) -> dict[str, float]:
 
 
 # --- orders
-
-
-def changed(
-    before: pd.DataFrame, ask: Callable[[str, float], pd.DataFrame], unit: pd.Series
-) -> pd.DataFrame:
-    """Half of what +1 and -1 change, [cause, effect], in standard deviations over roles."""
-    both = {name: before + (ask(name, 1.0) - ask(name, -1.0)) / 2 for name in NAMES}
-    return st.effects(before, both, unit)
-
-
-def do_effects(model: str, seed: int, which: str) -> pd.DataFrame:
-    """What "you must seek ..." against "you must reject ..." changes."""
-    net, some = load(model), part(seed, which)
-
-    def ask(name: str, sign: float) -> pd.DataFrame:
-        return st.value_scores(net, SHORT, prompts(some, world.Do(name, sign > 0)))
-
-    return changed(st.value_scores(net, SHORT, prompts(some)), ask, answers(model, seed).std())
 
 
 def orders(model: str, seed: str) -> Shard:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import steerlib as st
-from experiments.values_data import MOVED, NAMES, TRUE, answers
+from experiments.values_data import MOVED, NAMES, TRUE, answers, do_effects
 from steerlib.statistics import Interval, bootstrap_difference, bootstrap_mean
 from steerlib.world import values as world
 
@@ -173,6 +173,7 @@ def _steering(parts: Mapping[str, Shards], model: str, suffix: str) -> None:
             first, second = (np.stack([tables[m][seed] for seed in both]) for m in (a, b))
             _difference(f"{a}_minus_{b}{suffix}", first, second)
     _ratios(tables, model, suffix)
+    _misjudged(model, [int(seed) for seed in tables["unmoved"]], suffix)
     told = parts["predicted"]
     distances = [shard["distance"] for shard in told.values()]
     st.record(f"values.oriented_shd{suffix}", float(np.mean(distances)), 1.0, n=len(distances))
@@ -180,13 +181,23 @@ def _steering(parts: Mapping[str, Shards], model: str, suffix: str) -> None:
     _correlated(f"told_pc_do{suffix}", predicted, _causal(len(predicted)))
     orders = {k[0]: np.array(s["effects"]) for k, s in parts["orders"].items()}
     _method("asking", np.stack(list(orders.values())), model, list(orders), suffix)
-    off = ~np.eye(len(NAMES), dtype=bool)
-    misjudged = [
-        ((np.abs(e) > MOVED) != (np.abs(EFFECTS) > 1e-9))[off].sum() for e in orders.values()
-    ]
-    st.record(f"values.misjudged{suffix}", float(np.mean(misjudged)), 1.0, n=len(misjudged))
     if parts["features"]:
         _features(parts, tables, model, suffix)
+
+
+def _misjudged(model: str, seeds: list[int], suffix: str) -> None:
+    """What the roles that decide take for moved, against what the causal model moves."""
+    off = ~np.eye(len(NAMES), dtype=bool)
+    is_effect = (np.abs(EFFECTS) > 1e-9)[off]
+    found = np.stack([np.abs(do_effects(model, seed, "choose").to_numpy())[off] for seed in seeds])
+    for name, wrong in (
+        ("moved", found[:, ~is_effect] >= MOVED),
+        ("still", found[:, is_effect] < MOVED),
+    ):
+        count = float(wrong.sum(1).mean())
+        st.record(f"values.wrongly_{name}{suffix}", count, 1.0, n=len(seeds))
+    st.record(f"values.largest_nothing{suffix}", float(found[:, ~is_effect].max()), 0.03)
+    st.record(f"values.smallest_effect{suffix}", float(found[:, is_effect].min()), 0.03)
 
 
 def _ratios(tables: Mapping[str, Mapping[str, np.ndarray]], model: str, suffix: str) -> None:

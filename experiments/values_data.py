@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -94,3 +95,21 @@ def random_dag(seed: int, edges: int = len(world.EDGES)) -> st.ValueGraph:
     order = rng.sample(NAMES, len(NAMES))
     pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     return st.ValueGraph.of(NAMES, rng.sample(pairs, edges))
+
+
+def changed(
+    before: pd.DataFrame, ask: Callable[[str, float], pd.DataFrame], unit: pd.Series
+) -> pd.DataFrame:
+    """Half of what +1 and -1 change, [cause, effect], in standard deviations over roles."""
+    both = {name: before + (ask(name, 1.0) - ask(name, -1.0)) / 2 for name in NAMES}
+    return st.effects(before, both, unit)
+
+
+def do_effects(model: str, seed: int, which: str) -> pd.DataFrame:
+    """What "you must seek ..." against "you must reject ..." changes."""
+    net, some = load(model), part(seed, which)
+
+    def ask(name: str, sign: float) -> pd.DataFrame:
+        return st.value_scores(net, SHORT, prompts(some, world.Do(name, sign > 0)))
+
+    return changed(st.value_scores(net, SHORT, prompts(some)), ask, answers(model, seed).std())

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import sae, sae_claims, sae_steering, values_claims, values_data
+from experiments import sae, sae_steering, sae_steering_claims, values_claims, values_data
 from steerlib.world import values as world
 
 
@@ -19,7 +19,7 @@ def curve(arm, choose, report):
 
 
 def test_a_strength_is_chosen_on_other_requests_than_it_reports():
-    features = dict.fromkeys(sae_claims.WAYS, 7) | {"random": 9}
+    features = dict.fromkeys(sae_steering_claims.WAYS, 7) | {"random": 9}
     curves = [
         *curve("add 7", [0.1, 0.9, 0.3], [0.8, 0.5, 1.0]),
         *curve("add 9", [0.0, 0.0, 0.0], [0.2, 0.9, 0.9]),  # of equal ones the smallest
@@ -31,7 +31,9 @@ def test_a_strength_is_chosen_on_other_requests_than_it_reports():
     for row in curves:  # strengths that a clamp's targets have
         if row["arm"] == "add 7" and row["strength"] in (1.0, 3.0):
             row["strength"] = {1.0: 0.4, 3.0: 1.6}[row["strength"]]
-    table = sae_claims.steering({("weather", "0"): {"features": features, "curves": curves}})
+    table = sae_steering_claims.steering(
+        {("weather", "0"): {"features": features, "curves": curves}}
+    )
     found = dict(zip(table["method"], table["score"], strict=True))
     assert found["sae_a"] == found["output"] == 0.5
     assert (found["random"], found["diff_means"]) == (0.2, 0.6)
