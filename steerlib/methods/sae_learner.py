@@ -191,11 +191,11 @@ class Learner:
     ) -> None:
         """Dead latents start anew, along activations drawn by the square of their error."""
         dead = self._dead()[: len(x)]
-        if not len(dead):
+        if not len(dead) or not left.isfinite().all():  # a run that diverges says so itself
             return
         p, alive = self.parameters, self.silent <= self.plan.dead_after
         random = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + round(at * 1e6))
-        weights = left.square().sum(1).square().cpu()
+        weights = left.square().sum(1).square().cpu().clamp(min=1e-12)  # some may be exact
         drawn = torch.multinomial(weights, len(dead), generator=random).to(x.device)
         rows = torch.nn.functional.normalize(x[drawn] - p["offset"], dim=1)
         length = p["encoder"][:, alive].norm(dim=0).mean() if alive.any() else 1.0

@@ -348,6 +348,21 @@ def test_a_new_start_lies_along_what_is_rebuilt_badly():
     assert learner.silent[dead].tolist() == [0, 0]
 
 
+def test_a_new_start_needs_no_error_and_waits_for_a_finite_one():
+    """More dead ones than rows with an error; then one that is not a number."""
+    learner = _learner("relu")
+    learner.step(X, 0.1)
+    learner.silent[:5] = 101
+    left = torch.zeros_like(X)
+    left[9] = 1.0
+    learner._renew(X, left, 0.2)
+    assert learner.silent[:5].tolist() == [0] * 5
+    learner.silent[:5] = 101
+    left[9, 0] = float("nan")
+    learner._renew(X, left, 0.2)
+    assert learner.silent[:5].tolist() == [101] * 5
+
+
 @pytest.mark.parametrize("activation", ["topk", "jumprelu"])
 def test_other_features_are_not_started_anew(activation):
     learner = _learner(activation)
