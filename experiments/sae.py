@@ -39,7 +39,7 @@ from experiments.sae_data import (
     shipped,
     trained,
 )
-from experiments.sae_steering import steering
+from experiments.sae_steering import bounded, steering
 from steerlib.evaluation.shards import Shard
 from steerlib.methods.feature_areas import areas, latent_values
 from steerlib.methods.sae_quality import quality as measured
@@ -205,6 +205,7 @@ PARTS: dict[str, Part] = {
             *product(("world",), ("nested",), CONCEPTS, SEEDS),
         ],
     ),
+    "bounded": (bounded, list(product(MODELS, CONCEPTS, SEEDS))),
 }
 
 
@@ -219,7 +220,7 @@ def main() -> None:
     found = compute("sparse autoencoders on the world", FOLDER, PARTS, train_all)
     if found is not None:
         sae_claims.record_all(found)
-        sae_steering_claims.record_all(found["steering"])
+        sae_steering_claims.record_all(found["steering"], found["bounded"])
         if os.environ.get("STEERLIB_RECORD") == "1":
             shipped()
             sae_figures.draw(found)

@@ -32,6 +32,7 @@ NEUTRAL = "tell me about the dog ."
 CANDIDATES = 20
 WRITES = 0.01  # the output score below which a feature is no candidate, as a filter
 FACTORS = ev.FACTORS[1::2]
+MOST = 0.1  # what one word can count in the bounded score; fixed in advance
 KINDS_OF_CHANGE: tuple[Literal["raised", "alone"], ...] = ("raised", "alone")
 
 
@@ -186,6 +187,26 @@ def _steering(
     plain = st.diff_means(net, data, SITE, reduce=None, chat=None)
     unit = ev.max_activation(net, plain, data.texts, chat=None)
     arms.append(ev.Arm("diff_means", unit * plain.unit(), FACTORS))
+    return {"curves": _curves(net, arms, concept, seed)}
+
+
+def bounded(model: str, concept: str, seed: str) -> Shard:
+    """The features that write most words of the two lists, no word counting more than `MOST`."""
+    net, number = load(model), int(seed)
+    sae, talks = trained(model, "topk", number), training(concept, number)
+    largest = st.feature_scores(sae, net, st.Dialogues(talks), chat=None)["max"]
+    features, arms = {}, []
+    for name, words in (("words", st.world.lexicon_words(concept)), ("counted", counted(talks))):
+        options: dict[str, Any] = {"words": sorted(words), "most": MOST, "prompt": NEUTRAL}
+        mass = st.output_scores(sae, net, range(sae.n), chat=True, **options)["mass"]
+        f = features[name] = int(mass.idxmax())
+        unit = float(largest[f]) or 50.0
+        arms.append(ev.Arm(f"add {name}", unit * sae.add(f), FACTORS))
+    return {"features": features, "curves": _curves(net, arms, concept, number)}
+
+
+def _curves(net: st.Model, arms: list[ev.Arm], concept: str, seed: int) -> list[dict[str, Any]]:
+    """Mean scores of each arm and strength, on requests that choose and on those that report."""
     choose, report = prompts("selection", seed), prompts("test", seed)
     table = ev.score(
         net, arms, [*choose, *report], ev.world_judge(concept), seed=seed, progress=False
@@ -194,4 +215,4 @@ def _steering(
                              "choose", "report")  # fmt: skip
     grades = [name for name in table if str(name).startswith("grade_")]
     means = table.groupby(["arm", "strength", "part"], sort=False)[["score", *grades]].mean()
-    return {"curves": means.reset_index().to_dict("records")}
+    return means.reset_index().to_dict("records")

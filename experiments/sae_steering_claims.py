@@ -48,7 +48,7 @@ PAIRS = {
 }  # fmt: skip
 
 
-def record_all(shards: Shards) -> None:
+def record_all(shards: Shards, bounded: Shards) -> None:
     """Record every claim."""
     tables = {}
     for of in (("world", "topk"), ("world-b", "topk"), ("world", "nested")):
@@ -65,12 +65,32 @@ def record_all(shards: Shards) -> None:
             for a, b in PAIRS[kind]:
                 gap = bootstrap_difference(wide[a].to_numpy(), wide[b].to_numpy())
                 write_interval(f"{kind}{a}_minus_{b}{suffix}", gap, 0.05, len(wide))
+        if of[1] == "topk":
+            scores = {k[1:]: shard for k, shard in bounded.items() if k[0] == of[0]}
+            _bounded(scores, tables[of], suffix)
     _general({k[2:]: shard for k, shard in shards.items() if k[:2] == ("world", "nested")})
     for kind, names in KINDS.items():
         nested, plain = (tables["world", of].loc[list(names)] for of in ("nested", "topk"))
         for method in ("sae_a", "words"):
             gap = bootstrap_difference(nested[method].to_numpy(), plain[method].to_numpy())
             write_interval(f"{kind}nested_minus_topk_{method}", gap, 0.05, len(nested))
+
+
+def _bounded(shards: Shards, plain: pd.DataFrame, suffix: str) -> None:
+    """The bounded score with both lists, and what the bound changes."""
+    rows = []
+    for (of, _), shard in shards.items():
+        curves = pd.DataFrame(shard["curves"])
+        for name in ("words", "counted"):
+            score = _reported(curves[curves["arm"] == f"add {name}"])
+            rows.append({"of": of, "method": name, "score": score})
+    table = pd.DataFrame(rows).groupby(["of", "method"])["score"].mean().unstack()
+    for kind, names in KINDS.items():
+        for name in ("words", "counted"):
+            own = table.loc[list(names), name]
+            write_mean(f"{kind}bounded_{name}{suffix}", own, 0.05)
+            gap = bootstrap_difference(own.to_numpy(), plain.loc[list(names), name].to_numpy())
+            write_interval(f"{kind}bounded_minus_plain_{name}{suffix}", gap, 0.05, len(names))
 
 
 def _lists(shards: Shards, suffix: str) -> None:

@@ -80,6 +80,7 @@ def output_scores(
     factor: float = 10.0,
     top: int = 20,
     words: Sequence[str] | None = None,
+    most: float = 1.0,
     chat: bool | None = False,
     batch_size: int = 64,
 ) -> pd.DataFrame:
@@ -89,7 +90,7 @@ def output_scores(
     h <- h + factor * max_g z_g(h) D_f, and then, with p the distribution of the next token,
     S = (1 - min_{t in T} rank(t) / |V|) * max_{t in T} p(t), rank 0 for the likeliest token.
     That says how strongly a feature writes, and not what. With `words`, T is the same for all
-    features, and sum_{t in T} p(t) says how strongly each of them writes these.
+    features, and sum_{t in T} min(p(t), most) says how strongly each of them writes these.
 
     Args:
         features: one or several.
@@ -97,17 +98,20 @@ def output_scores(
         factor: by how many times the largest latent of that token the feature is raised.
         top: the size of T, where no words are given.
         words: T itself, such as the words of a concept, each one token of the model.
+        most: what one token can add to the mass: below 1 a single stray word of a long list cannot
+            decide.
         chat: False reads a string as it is, None or True by the chat template; then the last token
             is the one that opens the answer.
         batch_size: features that are tried at once.
 
     Returns:
         One row per feature, by its number: output, S; rank, min rank(t); p, max p(t); mass,
-        sum p(t).
+        sum min(p(t), most).
 
     Raises:
         ValueError: no such feature, an SAE of another model or width, a prompt with unknown words
-            or on whose last token no latent is active, no words, or one that is not one token.
+            or on whose last token no latent is active, no words, or one that is not one token,
+            a `most` that is not above 0 and at most 1.
 
     Source: Arad et al. 2025, section 3 (the output score); as in their code the largest latent is
     that of the last token, and the error of the reconstruction stays. `words` and mass are this
@@ -120,6 +124,8 @@ def output_scores(
     """
     import pandas as pd
 
+    if not 0 < most <= 1:
+        raise ValueError(f"most is a probability above 0, got {most}")
     rows = numbers(sae, features)
     neutral = read_neutral(sae, model, prompt, chat)
     raised = neutral.raised(factor)
@@ -132,7 +138,7 @@ def output_scores(
         best = of_tokens.amax(1)
         rank = (p > best[:, None]).sum(1)
         score = (1 - rank / p.shape[1]) * best
-        parts.append(torch.stack([score, rank, best, of_tokens.sum(1)], 1))
+        parts.append(torch.stack([score, rank, best, of_tokens.clamp(max=most).sum(1)], 1))
     found = pd.DataFrame(torch.cat(parts).numpy(), columns=["output", "rank", "p", "mass"])
     return found.astype({"rank": int}).set_axis(pd.Index(rows, name="feature"))
 

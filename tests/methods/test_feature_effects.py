@@ -141,6 +141,15 @@ def test_given_words_are_asked_of_every_feature(net):
         rank = int((p > best).sum())
         expected = [(1 - rank / len(p)) * best, rank, best, sum(p[t].item() for t in asked)]
         assert found.loc[f].tolist() == pytest.approx(expected, abs=1e-5)
+    bound = float(found.p.median())
+    options = {"factor": 2.0, "words": words, "most": bound}
+    bounded = output_scores(sae, net, FEATURES, prompt=NEUTRAL, **options)
+    assert (bounded - found).drop(columns="mass").abs().to_numpy().max() < 1e-5
+    for f in FEATURES:
+        p = raised_by_hand(net, sae, f, 2.0).exp()
+        expected = sum(min(p[token].item(), bound) for token in asked)
+        assert bounded.mass[f] == pytest.approx(expected, abs=1e-5)
+    assert (bounded.mass < found.mass - 1e-6).any()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +163,12 @@ def test_given_words_are_asked_of_every_feature(net):
 def test_words_that_are_no_tokens_are_refused(gpt2, words, message):
     with pytest.raises(ValueError, match=message):
         output_scores(random_sae(gpt2), gpt2, 0, prompt=NEUTRAL, words=words)
+
+
+@pytest.mark.parametrize("most", [0, -0.1, 1.5, float("nan")])
+def test_a_bound_is_a_probability(gpt2, most):
+    with pytest.raises(ValueError, match=f"most is a probability above 0, got {most}"):
+        output_scores(random_sae(gpt2), gpt2, 0, prompt=NEUTRAL, most=most)
 
 
 def test_features_are_scored_in_batches_as_one_by_one(gpt2):
