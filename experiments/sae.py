@@ -193,7 +193,7 @@ PARTS: dict[str, Part] = {
     "recovered": (
         recovered,
         [
-            *product(("world",), (*KINDS, *OTHERS), SEEDS),
+            *product(("world",), (*(k for k in KINDS if k != "unrenewed"), *OTHERS), SEEDS),
             *product(("world-b",), ("topk", "nested", *OTHERS), SEEDS),
         ],
     ),

@@ -173,14 +173,12 @@ def _steering(
     seed: int,
 ) -> dict[str, Any]:
     """Answers along every chosen feature, once each, and with the best one set to values."""
-    largest = st.feature_scores(sae, net, data, chat=None)["max"]
-    arms = []
-    for f in sorted(set(features.values())):
-        # A feature that no text of the concept activates has no unit: as AxBench, 50.
-        unit = float(largest[f]) or 50.0
-        arms.append(ev.Arm(f"add {f}", unit * sae.add(f), FACTORS))
+    units = _units(sae, net, data)
+    arms = [
+        ev.Arm(f"add {f}", units[f] * sae.add(f), FACTORS) for f in sorted(set(features.values()))
+    ]
     f = features["output"]
-    unit = float(largest[f]) or 50.0
+    unit = units[f]
     for factor in CLAMPS:
         arms.append(ev.Arm(f"clamp {factor:g}", sae.clamp(f, factor * unit)))
         arms.append(ev.Arm(f"min_clamp {factor:g}", sae.min_clamp(f, factor * unit)))
@@ -194,15 +192,20 @@ def bounded(model: str, concept: str, seed: str) -> Shard:
     """The features that write most words of the two lists, no word counting more than `MOST`."""
     net, number = load(model), int(seed)
     sae, talks = trained(model, "topk", number), training(concept, number)
-    largest = st.feature_scores(sae, net, st.Dialogues(talks), chat=None)["max"]
+    units = _units(sae, net, st.Dialogues(talks))
     features, arms = {}, []
     for name, words in (("words", st.world.lexicon_words(concept)), ("counted", counted(talks))):
         options: dict[str, Any] = {"words": sorted(words), "most": MOST, "prompt": NEUTRAL}
         mass = st.output_scores(sae, net, range(sae.n), chat=True, **options)["mass"]
         f = features[name] = int(mass.idxmax())
-        unit = float(largest[f]) or 50.0
-        arms.append(ev.Arm(f"add {name}", unit * sae.add(f), FACTORS))
+        arms.append(ev.Arm(f"add {name}", units[f] * sae.add(f), FACTORS))
     return {"features": features, "curves": _curves(net, arms, concept, number)}
+
+
+def _units(sae: st.SAE, net: st.Model, data: st.Dialogues) -> list[float]:
+    """The largest value of each feature; as AxBench, 50 for one that no text activates."""
+    largest = st.feature_scores(sae, net, data, chat=None)["max"]
+    return [float(value) or 50.0 for value in largest]
 
 
 def _curves(net: st.Model, arms: list[ev.Arm], concept: str, seed: int) -> list[dict[str, Any]]:
